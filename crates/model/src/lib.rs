@@ -1,8 +1,11 @@
 //! What a checkpoint is: readers for GGUF and safetensors, and one `ModelSpec` for every architecture.
 
 mod error;
+pub mod gguf;
+mod map;
 mod source;
 mod spec;
+mod stored;
 mod tensor;
 
 pub use error::ModelError;

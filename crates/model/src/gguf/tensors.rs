@@ -1,0 +1,142 @@
+//! Reads the tensor table of a GGUF file: names, shapes, types and places.
+//!
+//! Invariants of what it returns: names are unique, shapes have one to four non-zero dimensions whose product and size
+//! do not overflow, and every range is aligned, inside the file and disjoint from all others.
+
+use std::collections::HashSet;
+
+use super::cursor::{Cursor, Damage};
+use super::metadata::Metadata;
+use crate::stored::{MAX_NAME_BYTES, MAX_TENSORS, StoredTensor, StoredType, shown};
+
+const DEFAULT_ALIGNMENT: u64 = 32;
+const MAX_ALIGNMENT: u64 = 1 << 20;
+
+/// Reads the table of `count` tensors and checks it against a file of `file_len` bytes.
+pub(crate) fn read_tensors(
+    cursor: &mut Cursor<'_>,
+    count: u64,
+    metadata: &Metadata,
+    file_len: usize,
+) -> Result<Vec<StoredTensor>, Damage> {
+    // The shortest entry: a name's length (8) and a character, the number of dimensions (4), one of them (8), the type
+    // (4) and the offset (8).
+    if count > MAX_TENSORS as u64 || count.saturating_mul(33) > cursor.left() as u64 {
+        return Cursor::damage(8, format!("claims {count} tensors, more than it can hold"));
+    }
+    let alignment = alignment(metadata)?;
+    let mut tensors = Vec::with_capacity(count as usize);
+    let mut names = HashSet::with_capacity(count as usize);
+    for _ in 0..count {
+        let at = cursor.offset();
+        let (name, tensor) = read_tensor(cursor, alignment)?;
+        if !names.insert(name) {
+            return Cursor::damage(at, format!("tensor {} occurs twice", shown(name)));
+        }
+        tensors.push((at, tensor));
+    }
+    drop(names);
+    let Some(data) = cursor.offset().checked_next_multiple_of(alignment as usize) else {
+        return Cursor::damage(cursor.offset(), "the tensor table ends beyond any file");
+    };
+    for (at, tensor) in &mut tensors {
+        place(tensor, *at, data, file_len)?;
+    }
+    check_overlap(&tensors)?;
+    Ok(tensors.into_iter().map(|(_, tensor)| tensor).collect())
+}
+
+fn alignment(metadata: &Metadata) -> Result<u64, Damage> {
+    const KEY: &str = "general.alignment";
+    if !metadata.has(KEY) {
+        return Ok(DEFAULT_ALIGNMENT);
+    }
+    match metadata.get_u64(KEY) {
+        Some(n) if n.is_power_of_two() && n <= MAX_ALIGNMENT => Ok(n),
+        other => Cursor::damage(
+            0,
+            format!("{KEY} is {other:?}, but should be a power of two of at most {MAX_ALIGNMENT}"),
+        ),
+    }
+}
+
+/// Reads one entry. Its range is still relative to the data section and is moved by [`place`].
+fn read_tensor<'a>(cursor: &mut Cursor<'a>, alignment: u64) -> Result<(&'a str, StoredTensor), Damage> {
+    let at = cursor.offset();
+    let name = cursor.str("a tensor's name")?;
+    if name.is_empty() || name.len() > MAX_NAME_BYTES {
+        return Cursor::damage(at, format!("a tensor's name has {} bytes", name.len()));
+    }
+    let dims = cursor.u32("a tensor's number of dimensions")?;
+    if !(1..=4).contains(&dims) {
+        return Cursor::damage(
+            at,
+            format!("tensor {} has {dims} dimensions; 1 to 4 are possible", shown(name)),
+        );
+    }
+    let mut shape = Vec::with_capacity(4);
+    for _ in 0..dims {
+        match usize::try_from(cursor.u64("a dimension")?) {
+            Ok(0) | Err(_) => {
+                return Cursor::damage(at, format!("tensor {} has an impossible dimension", shown(name)));
+            }
+            Ok(dim) => shape.push(dim),
+        }
+    }
+    shape.reverse(); // GGUF writes the innermost dimension first.
+    let number = cursor.u32("a tensor's type")?;
+    let Some(kind) = StoredType::from_ggml(number) else {
+        return Cursor::damage(at, format!("tensor {} has unknown type {number}", shown(name)));
+    };
+    let offset = cursor.u64("a tensor's offset")?;
+    if !offset.is_multiple_of(alignment) {
+        return Cursor::damage(
+            at,
+            format!("tensor {} lies at offset {offset}, which is not a multiple of {alignment}", shown(name)),
+        );
+    }
+    let (Some(bytes), Ok(start)) = (kind.bytes(&shape), usize::try_from(offset)) else {
+        return Cursor::damage(
+            at,
+            format!("tensor {} of type {} cannot have shape {shape:?}", shown(name), kind.name),
+        );
+    };
+    let Some(end) = start.checked_add(bytes) else {
+        return Cursor::damage(at, format!("tensor {} ends beyond any file", shown(name)));
+    };
+    Ok((name, StoredTensor { name: name.into(), kind, shape: shape.into(), range: start..end }))
+}
+
+/// Moves the range of a tensor by the start of the data section and checks that the file has it.
+fn place(tensor: &mut StoredTensor, at: usize, data: usize, file_len: usize) -> Result<(), Damage> {
+    let range = &mut tensor.range;
+    match (range.start.checked_add(data), range.end.checked_add(data)) {
+        (Some(start), Some(end)) if end <= file_len => {
+            *range = start..end;
+            Ok(())
+        }
+        (_, end) => Cursor::damage(
+            at,
+            format!(
+                "tensor {} ends at byte {}, but the file has {file_len}: it is incomplete, download it again",
+                shown(&tensor.name),
+                end.unwrap_or(usize::MAX)
+            ),
+        ),
+    }
+}
+
+fn check_overlap(tensors: &[(usize, StoredTensor)]) -> Result<(), Damage> {
+    let mut order: Vec<&(usize, StoredTensor)> = tensors.iter().collect();
+    order.sort_unstable_by_key(|(_, tensor)| tensor.range.start);
+    for pair in order.windows(2) {
+        let ((_, before), (at, after)) = (pair[0], pair[1]);
+        if before.range.end > after.range.start {
+            return Cursor::damage(
+                *at,
+                format!("tensors {} and {} overlap", shown(&before.name), shown(&after.name)),
+            );
+        }
+    }
+    Ok(())
+}
