@@ -8,7 +8,8 @@
 //! Contract, tested by the engine's property tests on every backend:
 //! - a run's logits depend on the tokens of its sequence alone, not on what else is in the batch, on how its prompt was
 //!   cut into chunks, or on whether its prefix came from saved blocks (bit for bit on the CPU backend);
-//! - an error leaves every sequence as it was before the call, or the backend says so by [`BackendError::Fatal`].
+//! - an error leaves every sequence as it was before the call, or the backend says so by [`BackendError::Fatal`];
+//! - memory stays within what the engine's ledger expects: see [`Limits::shares_blocks`].
 
 use thiserror::Error;
 
@@ -31,7 +32,8 @@ pub struct Limits {
     pub block_tokens: usize,
     /// Bytes of KV for one token, all layers.
     pub kv_bytes_per_token: usize,
-    /// Whether saved blocks share memory with the sequences they were saved from or opened with.
+    /// Whether saved blocks share memory with the sequences they were saved from or opened with. `true`: `open` and
+    /// `save` take no memory, and a fork takes none for what lies in saved blocks. `false`: each is a copy.
     pub shares_blocks: bool,
 }
 
@@ -88,7 +90,7 @@ pub trait Backend {
     /// Forgets everything of `seq` from position `len` on.
     fn truncate(&mut self, seq: SeqId, len: usize) -> Result<(), BackendError>;
 
-    /// Ends `seq` and frees its KV. Unknown ids are ignored.
+    /// Ends `seq` and frees its KV, except what saved blocks still hold. Unknown ids are ignored.
     fn close(&mut self, seq: SeqId);
 
     /// Keeps positions `index * block_tokens .. (index + 1) * block_tokens` of `seq`, all present, as `block`.
@@ -101,6 +103,6 @@ pub trait Backend {
     /// `[rows, vocab_size]` flattened, in the order of the runs and of their tokens.
     fn forward(&mut self, batch: &[Run<'_>]) -> Result<Vec<f32>, BackendError>;
 
-    /// Returns unused memory to the system; called when the engine falls idle.
+    /// Returns unused memory to the system; called when the engine has been idle for a moment.
     fn trim(&mut self) {}
 }

@@ -1,7 +1,18 @@
 //! Scheduler, prefix cache, sampler and the engine thread, over any [`Backend`].
 
 mod backend;
+mod config;
+mod constraint;
+mod handle;
 mod request;
+mod shared;
+mod stats;
+mod thread;
+mod validate;
 
 pub use backend::*;
+pub use config::EngineConfig;
+pub use constraint::{Constraint, ConstraintFactory, TokenMask};
+pub use handle::{EngineHandle, Generation, StartError};
 pub use request::*;
+pub use stats::{EngineState, EngineStats};

@@ -2,12 +2,15 @@
 //!
 //! Token ids in, token ids out: text, templates, stop strings and parsers live on the other side of the channel.
 
-/// One request to generate.
+use crate::constraint::ConstraintFactory;
+
+/// One request to generate. Build it with [`GenerateRequest::new`] and set what differs.
 #[derive(Debug, Clone)]
 pub struct GenerateRequest {
     /// The whole prompt, at least one token.
     pub prompt: Vec<u32>,
-    /// At most this many new tokens for each choice; the engine cuts it to what the context leaves.
+    /// At most this many new tokens for each choice; the engine cuts it to what the context leaves (the choice then
+    /// ends with [`FinishReason::Length`]). 0 prefills the prompt only: it warms the prefix cache, or scores the prompt.
     pub max_tokens: usize,
     /// How many choices to generate from the one prompt.
     pub n: usize,
@@ -19,11 +22,30 @@ pub struct GenerateRequest {
     pub logprobs: Option<usize>,
     /// Log-probabilities of the prompt's own tokens (`echo` with `logprobs`), `k` as above.
     pub prompt_logprobs: Option<usize>,
+    /// What the answer must look like (a JSON schema, a grammar); each choice gets a constraint of its own.
+    pub constraint: Option<ConstraintFactory>,
     /// Part of the prefix-cache key: requests with different salts never share KV.
     pub cache_salt: u64,
 }
 
-/// Sampling parameters, applied in this order: bias, penalties, temperature, top-k, top-p, min-p, draw.
+impl GenerateRequest {
+    /// One choice of at most `max_tokens` tokens after `prompt`, with default sampling and nothing else asked for.
+    pub fn new(prompt: Vec<u32>, max_tokens: usize) -> Self {
+        Self {
+            prompt,
+            max_tokens,
+            n: 1,
+            sampling: Sampling::default(),
+            stop_tokens: Vec::new(),
+            logprobs: None,
+            prompt_logprobs: None,
+            constraint: None,
+            cache_salt: 0,
+        }
+    }
+}
+
+/// Sampling parameters, applied in this order: bias, penalties, constraint, temperature, top-k, top-p, min-p, draw.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Sampling {
     /// 0 is greedy (arg max, lowest id on ties).
@@ -71,12 +93,13 @@ pub struct LogProbs {
     pub top: Vec<(u32, f32)>,
 }
 
-/// What a generation sends back. Every stream ends with one `Finished` per choice, or one `Failed`.
+/// What a generation sends back. Every stream ends with one `Finished` per choice, or one `Failed`: the engine thread
+/// sends nothing after it, and never ends a stream without it.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Event {
     /// The prompt has been prefilled; comes before the first token.
     Prefilled {
-        /// Prompt tokens whose KV came from the prefix cache.
+        /// Prompt tokens whose KV came from the prefix cache; less than the prompt's length.
         cached_tokens: usize,
         /// Log-probabilities of prompt tokens 1.., if asked for.
         prompt_logprobs: Vec<LogProbs>,
@@ -110,6 +133,8 @@ pub enum FinishReason {
     Stop(u32),
     /// `max_tokens` or the context's end.
     Length,
+    /// The request's constraint is complete: nothing may follow.
+    Complete,
 }
 
 /// Why the engine refused or gave up a request.
@@ -132,20 +157,23 @@ pub enum EngineError {
         /// The context's length.
         context: usize,
     },
-    /// Prompt and answer do not fit the KV budget even alone.
-    #[error("the request needs {needed} bytes of KV cache, but the budget is {budget}")]
+    /// Prompt and one new token do not fit the KV budget even alone.
+    #[error("the prompt needs {needed} bytes of KV cache, but the budget is {budget}")]
     KvBudget {
         /// Bytes needed.
         needed: u64,
         /// Bytes allowed.
         budget: u64,
     },
-    /// A parameter was out of range (token id outside the vocabulary, empty prompt).
+    /// A parameter was out of range (token id outside the vocabulary, empty prompt); the message names it.
     #[error("{0}")]
     Invalid(String),
     /// The engine failed while this request ran, and is restarting.
     #[error("the model's engine failed and is restarting: {0}")]
     Restarting(String),
+    /// The engine failed too often in a row and was given up; only loading the model again helps.
+    #[error("the model's engine has failed: {0}")]
+    Failed(String),
     /// The backend failed on this request.
     #[error("{0}")]
     Backend(String),
