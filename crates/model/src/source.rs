@@ -1,5 +1,7 @@
 //! `TensorIndex`: what an architecture may ask about a checkpoint's tensors while it builds a spec.
 
+use std::path::Path;
+
 use crate::ModelError;
 
 /// The tensors of a checkpoint, by name.
@@ -13,5 +15,20 @@ pub trait TensorIndex {
     /// Whether there is a tensor of that name.
     fn has(&self, name: &str) -> bool {
         self.shape(name).is_some()
+    }
+
+    /// Why tensor `name` could not be run although it is there (a quantisation that no backend has); `None` if it could.
+    fn obstacle(&self, _name: &str) -> Option<String> {
+        None
+    }
+
+    /// The file or folder that errors should name.
+    fn origin(&self) -> &Path {
+        Path::new("checkpoint")
+    }
+
+    /// The error for a checkpoint that contradicts itself.
+    fn invalid(&self, reason: String) -> ModelError {
+        ModelError::InvalidFile { path: self.origin().to_owned(), reason }
     }
 }
