@@ -1,2 +1,64 @@
-//! Placeholder.
-fn main() {}
+//! The project's own commands: `cargo xtask run | test | ci | bench`.
+//!
+//! They do all set-up themselves, say what they are about to install before they do it, keep what they install in the
+//! user's cache folder, and change nothing in the checkout but `target`.
+
+mod bench;
+mod cache;
+mod ci;
+mod report;
+mod serve;
+mod setup;
+mod shell;
+mod suite;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+
+use report::Report;
+
+const HELP: &str = "\
+The project's own commands.
+
+  cargo xtask run [ARGS]    Build Perch and start the headless server; ARGS go to `perch serve`
+  cargo xtask test [ARGS]   Run every test that this machine can run; ARGS go to `cargo test`
+  cargo xtask ci            Format, lints, docs, licences and advisories, then all tests
+  cargo xtask bench [ARGS]  Measure speed and memory on random-weights models; ARGS: --help
+
+What is installed (a Python environment and node modules for tests, cargo-deny, models for measuring) goes to
+${PERCH_CACHE:-${XDG_CACHE_HOME:-~/.cache}/perch}; removing that folder is always safe.";
+
+fn main() -> ExitCode {
+    let mut args = std::env::args().skip(1);
+    let command = args.next().unwrap_or_default();
+    let rest: Vec<String> = args.collect();
+    let done = match command.as_str() {
+        "run" => serve::run(&rest).map(|()| ExitCode::SUCCESS),
+        "test" => reported(|report| suite::run(&rest, report)),
+        "ci" => reported(ci::run),
+        "bench" => bench::run(&rest).map(|()| ExitCode::SUCCESS),
+        "" | "help" | "-h" | "--help" => {
+            println!("{HELP}");
+            Ok(ExitCode::SUCCESS)
+        }
+        other => {
+            eprintln!("error: there is no command `{other}`\n\n{HELP}");
+            Ok(ExitCode::from(2))
+        }
+    };
+    done.unwrap_or_else(|error| {
+        eprintln!("error: {error:#}");
+        ExitCode::FAILURE
+    })
+}
+
+/// Runs checks and prints their totals last, whatever happened.
+fn reported(checks: impl FnOnce(&mut Report) -> Result<()>) -> Result<ExitCode> {
+    let mut report = Report::default();
+    if let Err(error) = checks(&mut report) {
+        report.failed(format!("{error:#}"));
+    }
+    report.print();
+    Ok(if report.is_good() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
