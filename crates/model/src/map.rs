@@ -61,6 +61,12 @@ impl MappedFile {
         &self.map
     }
 
+    /// Asks the system to read all of it ahead. Advice only: a system that cannot take it reads on demand.
+    pub(crate) fn prefetch(&self) {
+        #[cfg(unix)]
+        let _ = self.map.advise(memmap2::Advice::WillNeed);
+    }
+
     /// The mapping, to be shared with the tensors that lie in it.
     pub(crate) fn map(&self) -> &Arc<Mmap> {
         &self.map

@@ -27,3 +27,15 @@ pub(crate) fn build(
         .for_each(|(panel, bytes)| fill(panel * ROWS, bytes));
     Tensor::owned(dtype, rows, cols, bytes)
 }
+
+/// The same where each row is made by itself: `fill` gets the number of a row and its zeroed bytes.
+pub(crate) fn build_rows(
+    dtype: DType,
+    (rows, cols): (usize, usize),
+    fill: impl Fn(usize, &mut [u8]) + Sync,
+) -> Option<Tensor> {
+    let row_bytes = dtype.row_bytes(cols)?;
+    build(dtype, rows, cols, |first, panel| {
+        panel.chunks_exact_mut(row_bytes).enumerate().for_each(|(row, out)| fill(first + row, out));
+    })
+}

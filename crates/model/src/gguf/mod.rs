@@ -7,11 +7,16 @@
 mod cursor;
 mod header;
 mod metadata;
+mod splits;
 mod tensors;
 mod value;
+mod writer;
 
 pub use metadata::{Metadata, Strings};
 pub use value::{Scalar, ValueType};
+pub use writer::{Body, Value, Writer};
+
+pub(crate) use splits::{PartName, open_all};
 
 use std::path::Path;
 
@@ -58,6 +63,11 @@ impl GgufFile {
     /// Its tensors, in the order of the file.
     pub(crate) fn tensors(&self) -> &[StoredTensor] {
         &self.tensors
+    }
+
+    /// Its metadata alone.
+    pub(crate) fn into_metadata(self) -> Metadata {
+        self.metadata
     }
 
     /// The mapped file.

@@ -1,4 +1,4 @@
-//! `ValueType`: the types of a GGUF metadata value, and `Value`, one value in memory.
+//! `ValueType`: the types of a GGUF metadata value; `Scalar`: a number or truth value out of one.
 
 /// Type of a metadata value, by GGUF's own numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -1,0 +1,211 @@
+//! Resolves a [`Weight`] to a [`Tensor`]: a view of the mapped file where the bytes already are what is wanted, a
+//! converted copy otherwise.
+
+use super::entry::{Entry, Place, Source};
+use super::packed::{self, AffineScales};
+use super::{Checkpoint, MappedFile};
+use crate::quant::{RowSource, dequantize_row, quantize_matrix};
+use crate::selection::Selection;
+use crate::stored::shown;
+use crate::{DType, ModelError, Quantize, Tensor, TensorIndex, Weight, panels};
+
+/// Elements that [`TensorIndex::values`] returns at most.
+const MAX_VALUES: usize = 65_536;
+
+/// What is packed in one file's bytes, row by row.
+#[derive(Debug, Clone, Copy)]
+struct Rows<'a> {
+    bytes: &'a [u8],
+    dtype: DType,
+    selection: Selection,
+}
+
+impl Checkpoint {
+    /// The tensor that `weight` means, rounded to `quantize` if it is a matrix of floats (see [`Quantize::target`]).
+    ///
+    /// All rows or a span of them are a view of the mapped file, without a copy; strides, transposes, MLX' and gpt-oss'
+    /// packed forms and quantisation make a copy, one panel of rows at a time on every core. A vector has one row.
+    /// MLX' 4-bit matrices come as Q4_1, its 8-bit ones as Affine8, MXFP4 as GGUF's blocks.
+    ///
+    /// # Errors
+    /// [`ModelError::InvalidFile`] when there is no such tensor or no such part of it, [`ModelError::Unsupported`] when
+    /// it is stored in a way that is not read.
+    pub fn load(&self, weight: &Weight, quantize: Option<Quantize>) -> Result<Tensor, ModelError> {
+        let name = &weight.name;
+        let wrong = |what: &str| self.invalid(format!("tensor {} {what}", shown(name)));
+        let entry = self.tensors.get(name.as_str()).ok_or_else(|| wrong("is missing"))?;
+        if let Some(obstacle) = entry.obstacle() {
+            return Err(ModelError::Unsupported(format!(
+                "{}: tensor {} {obstacle}",
+                self.origin.display(),
+                shown(name)
+            )));
+        }
+        let selection = Selection::of(&entry.shape, weight).map_err(|reason| wrong(&reason))?;
+        self.load_selection(entry, selection, quantize).map_err(|reason| wrong(reason))
+    }
+
+    fn load_selection(
+        &self,
+        entry: &Entry,
+        selection: Selection,
+        quantize: Option<Quantize>,
+    ) -> Result<Tensor, &'static str> {
+        const UNEVEN: &str = "has rows that are not whole blocks";
+        match &entry.source {
+            Source::Plain { kind, place } => {
+                let dtype = kind.dtype.ok_or("is not stored as floats")?;
+                let file = &self.files[place.file];
+                let rows = Rows { bytes: &file.bytes()[place.range.clone()], dtype, selection };
+                let target = quantize.filter(|_| selection.rows > 1);
+                match target.and_then(|quantize| quantize.target(dtype, selection.cols)) {
+                    Some(target) => quantize_matrix(target, (selection.rows, selection.cols), &rows),
+                    None if selection.is_contiguous() => rows.view(file, place),
+                    None => rows.copy(),
+                }
+                .ok_or(UNEVEN)
+            }
+            Source::Affine { bits, group, words, scales, biases, scale_type } => {
+                let scale_dtype = scale_type.dtype.ok_or("has scales that are not floats")?;
+                let dtype = if *bits == 4 { DType::Q4_1 } else { DType::Affine8 };
+                let (packed, scales, biases) = (self.bytes(words), self.bytes(scales), self.bytes(biases));
+                let groups = whole_row(&selection, *group).ok_or(UNEVEN)?;
+                let (width, scale_width) =
+                    (selection.cols / 8 * bits, groups.count * scale_dtype.block_bytes());
+                let finite = std::sync::atomic::AtomicBool::new(true);
+                let tensor = panels::build_rows(dtype, (selection.rows, selection.cols), |row, out| {
+                    let row = groups.first_row + row * groups.row_step;
+                    let scales = AffineScales {
+                        dtype: scale_dtype,
+                        scales: &scales[row * scale_width..][..scale_width],
+                        biases: &biases[row * scale_width..][..scale_width],
+                        group: *group,
+                    };
+                    if !packed::affine_row(*bits, &packed[row * width..][..width], scales, out) {
+                        finite.store(false, std::sync::atomic::Ordering::Relaxed);
+                    }
+                });
+                match finite.into_inner() {
+                    true => tensor.ok_or(UNEVEN),
+                    false => Err("has scales that are not finite in 16 bits"),
+                }
+            }
+            Source::Mxfp4 { packed, scales } => {
+                let (packed, scales) = (self.bytes(packed), self.bytes(scales));
+                let groups = whole_row(&selection, 32).ok_or(UNEVEN)?;
+                panels::build_rows(DType::Mxfp4, (selection.rows, selection.cols), |row, out| {
+                    let row = groups.first_row + row * groups.row_step;
+                    let packed = &packed[row * groups.count * 16..][..groups.count * 16];
+                    packed::mxfp4_row(packed, &scales[row * groups.count..][..groups.count], out);
+                })
+                .ok_or(UNEVEN)
+            }
+            Source::Foreign { .. } => Err("is stored in a way that is not supported"),
+        }
+    }
+
+    /// All values of a small tensor, see [`TensorIndex::values`].
+    pub(super) fn small_values(&self, name: &str) -> Result<Vec<f32>, ModelError> {
+        let tensor = self.load(&Weight::new(name), None)?;
+        match tensor.rows().checked_mul(tensor.cols()) {
+            Some(count) if count <= MAX_VALUES => {
+                let mut values = vec![0.0; count];
+                dequantize_row(tensor.dtype(), tensor.bytes(), &mut values);
+                Ok(values)
+            }
+            _ => Err(self.invalid(format!("tensor {} has more than {MAX_VALUES} values", shown(name)))),
+        }
+    }
+
+    fn bytes(&self, place: &Place) -> &[u8] {
+        &self.files[place.file].bytes()[place.range.clone()]
+    }
+}
+
+/// Selected rows of a packed tensor, each taken whole.
+#[derive(Debug, Clone, Copy)]
+struct WholeRows {
+    first_row: usize,
+    row_step: usize,
+    /// Groups in a row.
+    count: usize,
+}
+
+/// `None` if the selection takes less than whole rows, or rows that are not whole groups.
+fn whole_row(selection: &Selection, group: usize) -> Option<WholeRows> {
+    let cols = selection.cols;
+    let whole = selection.col_step == 1
+        && cols.is_multiple_of(group)
+        && selection.offset.is_multiple_of(cols)
+        && selection.row_step.is_multiple_of(cols);
+    whole.then_some(WholeRows {
+        first_row: selection.offset / cols,
+        row_step: selection.row_step / cols,
+        count: cols / group,
+    })
+}
+
+impl Rows<'_> {
+    /// The bytes of `cols` elements from element `start` on; `None` if they are not whole blocks.
+    fn span(&self, start: usize, elements: usize) -> Option<std::ops::Range<usize>> {
+        let start = self.dtype.row_bytes(start)?;
+        Some(start..start.checked_add(self.dtype.row_bytes(elements)?)?)
+    }
+
+    /// The selection as a view of the file that `place` is in.
+    fn view(&self, file: &MappedFile, place: &Place) -> Option<Tensor> {
+        let Selection { rows, cols, offset, .. } = self.selection;
+        self.dtype.row_bytes(cols)?;
+        let span = self.span(offset, rows.checked_mul(cols)?)?;
+        let range = place.range.start + span.start..place.range.start + span.end;
+        Tensor::mapped(self.dtype, rows, cols, file.map().clone(), range)
+    }
+
+    /// The selection as a copy: whole rows, or single elements where they are not next to each other.
+    fn copy(&self) -> Option<Tensor> {
+        let Selection { rows, cols, offset, row_step, col_step } = self.selection;
+        if col_step == 1 {
+            self.span(offset, cols)?;
+            self.span(row_step, cols)?;
+            return panels::build_rows(self.dtype, (rows, cols), |row, out| {
+                if let Some(span) = self.span(offset + row * row_step, cols) {
+                    out.copy_from_slice(&self.bytes[span]);
+                }
+            });
+        }
+        let size = (self.dtype.block_len() == 1).then(|| self.dtype.block_bytes())?;
+        panels::build(self.dtype, rows, cols, |first, out| {
+            // Column by column: the elements of neighbouring rows lie next to each other in the file.
+            let count = out.len() / (cols * size);
+            for col in 0..cols {
+                for row in 0..count {
+                    let from = (offset + (first + row) * row_step + col * col_step) * size;
+                    let to = (row * cols + col) * size;
+                    out[to..to + size].copy_from_slice(&self.bytes[from..from + size]);
+                }
+            }
+        })
+    }
+}
+
+impl RowSource for Rows<'_> {
+    fn read(&self, first: usize, out: &mut [f32]) {
+        let Selection { cols, offset, row_step, col_step, .. } = self.selection;
+        let size = self.dtype.block_bytes();
+        if col_step == 1 {
+            for (row, out) in out.chunks_exact_mut(cols).enumerate() {
+                let from = (offset + (first + row) * row_step) * size;
+                dequantize_row(self.dtype, &self.bytes[from..from + cols * size], out);
+            }
+            return;
+        }
+        let count = out.len() / cols;
+        for col in 0..cols {
+            for row in 0..count {
+                let from = (offset + (first + row) * row_step + col * col_step) * size;
+                let value = &mut out[row * cols + col..][..1];
+                dequantize_row(self.dtype, &self.bytes[from..from + size], value);
+            }
+        }
+    }
+}

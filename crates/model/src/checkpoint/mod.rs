@@ -1,0 +1,94 @@
+//! `Checkpoint`: a model as it lies on disk, in any of the formats, opened and validated.
+//!
+//! Holds the mapped files and one table of tensors by name, in which quantised forms that take several stored tensors
+//! (MLX, MXFP4) are one entry with the shape that the model means. Opening costs no more than reading headers.
+//!
+//! Invariants: every entry's bytes lie within its mapped file and fit its shape; names are unique over all files;
+//! nothing a file claims is allocated before the file was seen to hold it.
+
+mod entry;
+mod info;
+mod load;
+mod open;
+mod packed;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+
+use crate::gguf::Metadata;
+use crate::map::MappedFile;
+use crate::{ModelError, TensorIndex};
+use entry::Entry;
+
+/// How a checkpoint is stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Format {
+    /// One GGUF file, or its split parts.
+    Gguf,
+    /// A Hugging Face folder: config.json and safetensors.
+    Safetensors,
+    /// The same with MLX's quantised matrices.
+    MlxSafetensors,
+}
+
+/// A model on disk, opened: what it is and where its weights lie.
+#[derive(Debug)]
+pub struct Checkpoint {
+    origin: PathBuf,
+    folder: PathBuf,
+    files: Vec<MappedFile>,
+    tensors: BTreeMap<Box<str>, Entry>,
+    kind: Kind,
+}
+
+/// What a format has that others lack.
+#[derive(Debug)]
+enum Kind {
+    Gguf(Metadata),
+    Safetensors(Value),
+}
+
+impl Checkpoint {
+    /// Opens the model at `path`: a GGUF file (any part of a split one), a folder with config.json and safetensors (or
+    /// with one GGUF model), or a safetensors file with config.json beside it.
+    ///
+    /// # Errors
+    /// [`ModelError::InvalidFile`] for a damaged, incomplete or hostile file, with what is wrong and where;
+    /// [`ModelError::Unsupported`] for a format that is not read; [`ModelError::Io`] when the system cannot open it.
+    pub fn open(path: impl AsRef<Path>) -> Result<Self, ModelError> {
+        open::open(path.as_ref())
+    }
+
+    /// Names of all tensors, sorted.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.tensors.keys().map(|name| &**name)
+    }
+
+    /// Asks the system to read the weights into memory ahead of their first use. Returns at once; what it cannot do it
+    /// leaves to the page faults.
+    pub fn prefetch(&self) {
+        for file in &self.files {
+            file.prefetch();
+        }
+    }
+}
+
+impl TensorIndex for Checkpoint {
+    fn shape(&self, name: &str) -> Option<&[usize]> {
+        Some(&self.tensors.get(name)?.shape)
+    }
+
+    fn values(&self, name: &str) -> Result<Vec<f32>, ModelError> {
+        self.small_values(name)
+    }
+
+    fn obstacle(&self, name: &str) -> Option<String> {
+        self.tensors.get(name)?.obstacle()
+    }
+
+    fn origin(&self) -> &Path {
+        &self.origin
+    }
+}

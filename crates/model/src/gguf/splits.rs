@@ -1,0 +1,123 @@
+//! Finds the parts of a split GGUF model (`name-00001-of-00003.gguf`) and checks that they belong together.
+//!
+//! Every part is a GGUF file with tensors of its own; the first holds the model's metadata, and all hold `split.no` and
+//! `split.count`.
+
+use std::path::{Path, PathBuf};
+
+use super::GgufFile;
+use crate::ModelError;
+
+/// Parts of a model. The largest in use have a few dozen.
+const MAX_PARTS: usize = 1024;
+
+/// All parts of the model that the file at `path`, whichever part it is, belongs to; the first part first.
+pub(crate) fn open_all(path: &Path) -> Result<Vec<GgufFile>, ModelError> {
+    let first = GgufFile::open(path)?;
+    let claimed = first.metadata().get_usize("split.count").unwrap_or(1);
+    let Some(named) = PartName::of(path) else {
+        return match claimed {
+            0 | 1 => Ok(vec![first]),
+            _ => Err(first.file().invalid(format!(
+                "is one of {claimed} parts, but is not named like one (name-00001-of-{claimed:05}.gguf), so that the \
+                 others cannot be found"
+            ))),
+        };
+    };
+    // One part of one, or a whole file that merely bears such a name.
+    if claimed <= 1 && named.count == 1 {
+        return Ok(vec![first]);
+    }
+    if claimed != named.count || named.count > MAX_PARTS {
+        return Err(first
+            .file()
+            .invalid(format!("is named as one of {} parts, but its split.count is {claimed}", named.count)));
+    }
+    let mut parts = Vec::with_capacity(named.count);
+    for number in 1..=named.count {
+        let part = named.path(number);
+        let part = GgufFile::open(&part).map_err(|error| match error {
+            ModelError::Io { path, source } if source.kind() == std::io::ErrorKind::NotFound => {
+                ModelError::InvalidFile {
+                    path,
+                    reason: format!("is missing: part {number} of {}, download it too", named.count),
+                }
+            }
+            other => other,
+        })?;
+        let (no, count) = (part.metadata().get_usize("split.no"), part.metadata().get_usize("split.count"));
+        if no != Some(number - 1) || count != Some(named.count) {
+            return Err(part.file().invalid(format!(
+                "should be part {number} of {}, but its split.no is {no:?} and its split.count {count:?}",
+                named.count
+            )));
+        }
+        parts.push(part);
+    }
+    let tensors: usize = parts.iter().map(|part| part.tensors().len()).sum();
+    match parts[0].metadata().get_usize("split.tensors.count") {
+        Some(claimed) if claimed != tensors => Err(parts[0].file().invalid(format!(
+            "split.tensors.count is {claimed}, but the {} parts hold {tensors} tensors",
+            parts.len()
+        ))),
+        _ => Ok(parts),
+    }
+}
+
+/// `prefix-00001-of-00003.gguf`, taken apart.
+#[derive(Debug)]
+pub(crate) struct PartName {
+    folder: PathBuf,
+    prefix: String,
+    number: usize,
+    count: usize,
+}
+
+impl PartName {
+    /// `None` if `path` is not named like a part.
+    pub(crate) fn of(path: &Path) -> Option<Self> {
+        let stem = path.file_name()?.to_str()?.strip_suffix(".gguf")?;
+        let (rest, count) = stem.rsplit_once("-of-")?;
+        let (prefix, number) = rest.rsplit_once('-')?;
+        let five = |digits: &str| -> Option<usize> {
+            let plain = digits.len() == 5 && digits.bytes().all(|byte| byte.is_ascii_digit());
+            plain.then(|| digits.parse().ok()).flatten()
+        };
+        let (number, count) = (five(number)?, five(count)?);
+        let valid = (1..=count).contains(&number);
+        let folder = path.parent()?.to_owned();
+        valid.then(|| Self { folder, prefix: prefix.to_owned(), number, count })
+    }
+
+    /// Whether this is part 1.
+    pub(crate) fn is_first(&self) -> bool {
+        self.number == 1
+    }
+
+    fn path(&self, number: usize) -> PathBuf {
+        self.folder.join(format!("{}-{number:05}-of-{:05}.gguf", self.prefix, self.count))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_five_digits_and_a_possible_number_make_a_part() {
+        let part = PartName::of(Path::new("/m/a-b-00002-of-00003.gguf")).unwrap();
+        assert_eq!((part.prefix.as_str(), part.number, part.count), ("a-b", 2, 3));
+        assert_eq!(part.path(1), Path::new("/m/a-b-00001-of-00003.gguf"));
+        for name in [
+            "a.gguf",
+            "a-1-of-3.gguf",
+            "a-00004-of-00003.gguf",
+            "a-00000-of-00003.gguf",
+            "a-+0001-of-00003.gguf",
+            "a-00001-of-00003.safetensors",
+            "00001-of-00003.gguf",
+        ] {
+            assert!(PartName::of(Path::new(name)).is_none(), "{name}");
+        }
+    }
+}
