@@ -1,5 +1,6 @@
 //! What a checkpoint is: readers for GGUF and safetensors, and one `ModelSpec` for every architecture.
 
+pub mod arch;
 mod checkpoint;
 mod error;
 pub mod gguf;
@@ -15,6 +16,7 @@ mod stored;
 mod tensor;
 mod validate;
 
+pub use arch::SpecOptions;
 pub use checkpoint::{Checkpoint, Format};
 pub use error::ModelError;
 pub use quant::Quantize;

@@ -17,9 +17,10 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
+use crate::arch::{self, SpecOptions};
 use crate::gguf::Metadata;
 use crate::map::MappedFile;
-use crate::{ModelError, TensorIndex};
+use crate::{ModelError, ModelSpec, TensorIndex};
 use entry::Entry;
 
 /// How a checkpoint is stored.
@@ -61,6 +62,23 @@ impl Checkpoint {
         open::open(path.as_ref())
     }
 
+    /// The spec of the model, validated against the tensors: what a backend is built from.
+    ///
+    /// # Errors
+    /// [`ModelError::Unsupported`] for an architecture or a quantisation that Perch does not run, by name;
+    /// [`ModelError::InvalidFile`] when the configuration and the tensors contradict each other.
+    pub fn spec(&self, options: &SpecOptions) -> Result<ModelSpec, ModelError> {
+        let spec = match &self.kind {
+            Kind::Gguf(metadata) => arch::from_gguf(metadata, self, options),
+            Kind::Safetensors(config) => {
+                self.check_method(config)?;
+                arch::from_hf(config, self, options)
+            }
+        }?;
+        spec.validate(self)?;
+        Ok(spec)
+    }
+
     /// Names of all tensors, sorted.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.tensors.keys().map(|name| &**name)
@@ -71,6 +89,20 @@ impl Checkpoint {
     pub fn prefetch(&self) {
         for file in &self.files {
             file.prefetch();
+        }
+    }
+
+    /// Refuses the quantisation methods whose packed tensors are not read here, by the name that config.json gives.
+    fn check_method(&self, config: &Value) -> Result<(), ModelError> {
+        let method = config.pointer("/quantization_config/quant_method").and_then(Value::as_str);
+        match method {
+            None | Some("mxfp4") => Ok(()),
+            Some(other) => Err(ModelError::Unsupported(format!(
+                "{}: weights quantised with {} are not supported; use the unquantised model with quantise on load, a \
+                 GGUF file, or an MLX version of it",
+                self.origin.display(),
+                crate::stored::shown(other)
+            ))),
         }
     }
 }
