@@ -12,7 +12,7 @@ use crate::gguf::Metadata;
 use crate::{Linear, ModelError, Norm, NormKind, RowSelect, TensorIndex, Weight};
 
 /// Layers of a decoder. The deepest published has 128 or so.
-const MAX_LAYERS: usize = 1024;
+pub(super) const MAX_LAYERS: usize = 1024;
 /// Any width: of the residual stream, of a head, of a feed-forward layer, of all heads.
 pub(super) const MAX_WIDTH: usize = 1 << 20;
 /// Positions. Nothing is allocated for them here, but backends do arithmetic with them.
@@ -54,7 +54,7 @@ pub(super) struct Context<'a> {
 }
 
 /// Sizes that every family has.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Copy)]
 pub(super) struct Dims {
     pub(super) hidden: usize,
     pub(super) layers: usize,
@@ -183,10 +183,13 @@ impl<'a> Context<'a> {
                 None => return Ok(None),
                 Some(value) => (true, value.as_u64()),
             },
-            Source::Gguf(metadata) => (metadata.has(&key), metadata.get_u64(&key).or_else(|| {
-                let values = metadata.get_u64s(&key)?;
-                values.iter().all(|v| *v == values[0]).then(|| values.first().copied()).flatten()
-            })),
+            Source::Gguf(metadata) => (
+                metadata.has(&key),
+                metadata.get_u64(&key).or_else(|| {
+                    let values = metadata.get_u64s(&key)?;
+                    values.iter().all(|v| *v == values[0]).then(|| values.first().copied()).flatten()
+                }),
+            ),
         };
         match value.map(usize::try_from) {
             None if !present => Ok(None),
@@ -263,7 +266,9 @@ impl<'a> Context<'a> {
         match self.json(key) {
             None => Ok(None),
             Some(Value::Array(items)) if items.len() >= layers => Ok(Some(&items[..layers])),
-            Some(_) => Err(self.invalid(format!("{key:?} should be a list of {layers} items, one for each layer"))),
+            Some(_) => {
+                Err(self.invalid(format!("{key:?} should be a list of {layers} items, one for each layer")))
+            }
         }
     }
 
@@ -271,9 +276,9 @@ impl<'a> Context<'a> {
     pub(super) fn gguf_flags(&self, key: &'static str, layers: usize) -> Option<Vec<bool>> {
         match self.source {
             Source::Hf(_) => None,
-            Source::Gguf(metadata) => metadata
-                .get_bools(&self.key(name("", key)))
-                .filter(|flags| flags.len() >= layers),
+            Source::Gguf(metadata) => {
+                metadata.get_bools(&self.key(name("", key))).filter(|flags| flags.len() >= layers)
+            }
         }
     }
 
@@ -323,10 +328,9 @@ impl<'a> Context<'a> {
             )));
         }
         if dims.head_dim == 0 || dims.head_dim.checked_mul(dims.heads).is_none_or(|width| width > MAX_WIDTH) {
-            return Err(self.invalid(format!(
-                "{} heads of width {} are not possible",
-                dims.heads, dims.head_dim
-            )));
+            return Err(
+                self.invalid(format!("{} heads of width {} are not possible", dims.heads, dims.head_dim))
+            );
         }
         Ok(())
     }
@@ -362,9 +366,8 @@ impl<'a> Context<'a> {
         match self.tensors.shape(name) {
             None => Err(self.invalid(format!("tensor {name:?} is missing"))),
             Some(found) if found == shape => Ok(()),
-            Some(found) => Err(self.invalid(format!(
-                "tensor {name:?} has shape {found:?}, but the config makes it {shape:?}"
-            ))),
+            Some(found) => Err(self
+                .invalid(format!("tensor {name:?} has shape {found:?}, but the config makes it {shape:?}"))),
         }
     }
 

@@ -7,6 +7,7 @@
 //! Invariants: every number out of a config is bounded before it is used, nothing is allocated for a layer or an expert
 //! whose tensors the checkpoint does not have, and every tensor a spec names was seen with the shape that the spec gives it.
 
+mod activation;
 mod block;
 mod context;
 mod gemma;
@@ -15,11 +16,11 @@ mod gpt_oss;
 mod granite;
 mod llama;
 mod moe;
-mod olmo2;
 mod phi3;
 mod qwen;
 mod rope;
 mod smollm3;
+mod windows;
 
 use context::Context;
 
@@ -74,14 +75,13 @@ static FAMILIES: &[Family] = &[
         name: "Mistral",
         hf: &["MistralForCausalLM", "MinistralForCausalLM", "Ministral3ForCausalLM", "Mistral3ForConditionalGeneration"],
         gguf: &["mistral3"],
-        build: llama::mistral,
+        build: llama::spec,
     },
-    Family { name: "Mixtral", hf: &["MixtralForCausalLM"], gguf: &[], build: llama::mixtral },
-    Family { name: "OLMo 2", hf: &["Olmo2ForCausalLM"], gguf: &["olmo2"], build: olmo2::spec },
+    Family { name: "Mixtral", hf: &["MixtralForCausalLM"], gguf: &[], build: llama::spec },
     Family { name: "Phi-3", hf: &["Phi3ForCausalLM"], gguf: &["phi3"], build: phi3::spec },
     Family { name: "Qwen2", hf: &["Qwen2ForCausalLM"], gguf: &["qwen2"], build: qwen::qwen2 },
     Family { name: "Qwen3", hf: &["Qwen3ForCausalLM"], gguf: &["qwen3"], build: qwen::qwen3 },
-    Family { name: "Qwen3-MoE", hf: &["Qwen3MoeForCausalLM"], gguf: &["qwen3moe"], build: qwen::qwen3_moe },
+    Family { name: "Qwen3-MoE", hf: &["Qwen3MoeForCausalLM"], gguf: &["qwen3moe"], build: qwen::qwen3 },
     Family { name: "SmolLM3", hf: &["SmolLM3ForCausalLM"], gguf: &["smollm3"], build: smollm3::spec },
 ];
 
@@ -95,7 +95,7 @@ pub fn supported() -> &'static [Family] {
 /// # Errors
 /// [`ModelError::Unsupported`] for an architecture that no family has, or a feature of one that no backend runs;
 /// [`ModelError::InvalidFile`], with the bare path `config.json`, when the config contradicts itself or the tensors.
-pub fn from_hf(
+pub(crate) fn from_hf(
     config: &serde_json::Value,
     tensors: &dyn TensorIndex,
     options: &SpecOptions,
@@ -109,7 +109,7 @@ pub fn from_hf(
 ///
 /// # Errors
 /// As [`from_hf`], with the path of the file.
-pub fn from_gguf(
+pub(crate) fn from_gguf(
     metadata: &Metadata,
     tensors: &dyn TensorIndex,
     options: &SpecOptions,
@@ -126,6 +126,9 @@ fn find(
     FAMILIES.iter().find(|family| names(family).contains(&architecture)).ok_or_else(|| {
         let known: Vec<&str> = FAMILIES.iter().flat_map(|family| names(family)).copied().collect();
         let shown: String = architecture.chars().take(80).collect();
-        ModelError::Unsupported(format!("unsupported architecture {shown:?}; supported are {}", known.join(", ")))
+        ModelError::Unsupported(format!(
+            "unsupported architecture {shown:?}; supported are {}",
+            known.join(", ")
+        ))
     })
 }
