@@ -1,0 +1,86 @@
+//! `ModelConfig`: one `[[models]]` table, and `SamplingDefaults`, what a model samples with unless a request says.
+
+use std::path::PathBuf;
+
+use perch_model::Quantize;
+use serde::Deserialize;
+
+use super::values::written;
+
+/// One `[[models]]` table: settings of a model that was found, or a model that lies elsewhere.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ModelConfig {
+    /// What requests call it. An id of the library without `path` and `repo` only changes that model's settings.
+    pub id: String,
+    /// The file or folder it is, relative to the data directory.
+    pub path: Option<PathBuf>,
+    /// The library's id that stands behind this one.
+    pub repo: Option<String>,
+    /// Which backend runs it, by name.
+    pub backend: Option<String>,
+    /// Longest sequence in tokens, where the model's own is to be cut.
+    pub context: Option<usize>,
+    /// Round float weights to this on load.
+    #[serde(default, deserialize_with = "written")]
+    pub quantize: Option<Quantize>,
+    /// What to sample with unless a request says.
+    #[serde(default)]
+    pub defaults: SamplingDefaults,
+    /// Other names.
+    #[serde(default)]
+    pub aliases: Vec<String>,
+    /// `false` hides it. `true` if absent.
+    pub enabled: Option<bool>,
+}
+
+impl ModelConfig {
+    /// Whether requests may use it.
+    pub fn is_enabled(&self) -> bool {
+        self.enabled.unwrap_or(true)
+    }
+
+    /// Whether `name` is its id or an alias.
+    pub fn answers_to(&self, name: &str) -> bool {
+        self.id == name || self.aliases.iter().any(|alias| alias == name)
+    }
+}
+
+/// What a model samples with unless a request says. `None` leaves it to the next source: the checkpoint's
+/// generation_config.json, then OpenAI's defaults.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SamplingDefaults {
+    /// 0 is greedy.
+    pub temperature: Option<f32>,
+    /// Nucleus sampling.
+    pub top_p: Option<f32>,
+    /// Keep the k most likely tokens; 0 keeps all.
+    pub top_k: Option<usize>,
+    /// Drop tokens less likely than this times the most likely.
+    pub min_p: Option<f32>,
+    /// 1 is off.
+    pub repetition_penalty: Option<f32>,
+    /// 0 is off.
+    pub presence_penalty: Option<f32>,
+    /// 0 is off.
+    pub frequency_penalty: Option<f32>,
+    /// Most tokens to generate.
+    pub max_tokens: Option<usize>,
+}
+
+impl SamplingDefaults {
+    /// `self` where it says something, else `other`.
+    pub fn or(self, other: &Self) -> Self {
+        Self {
+            temperature: self.temperature.or(other.temperature),
+            top_p: self.top_p.or(other.top_p),
+            top_k: self.top_k.or(other.top_k),
+            min_p: self.min_p.or(other.min_p),
+            repetition_penalty: self.repetition_penalty.or(other.repetition_penalty),
+            presence_penalty: self.presence_penalty.or(other.presence_penalty),
+            frequency_penalty: self.frequency_penalty.or(other.frequency_penalty),
+            max_tokens: self.max_tokens.or(other.max_tokens),
+        }
+    }
+}

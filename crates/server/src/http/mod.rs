@@ -1,0 +1,9 @@
+//! The HTTP server itself: the listener, and connections with the limits that a server on a desk needs.
+
+mod listen;
+mod serve;
+
+pub use listen::PortHolder;
+
+pub(crate) use listen::bind;
+pub(crate) use serve::{Signals, serve};
