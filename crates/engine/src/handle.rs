@@ -11,8 +11,9 @@ use std::time::{Duration, Instant};
 use futures_util::Stream;
 use tokio::sync::{Mutex, mpsc, oneshot, watch};
 
+use crate::engine::Submission;
 use crate::shared::Shared;
-use crate::thread::{Command, Submission, Worker};
+use crate::thread::{Command, Worker};
 use crate::validate::validate;
 use crate::{Backend, EngineConfig, EngineError, EngineState, EngineStats, Event, GenerateRequest, Limits};
 

@@ -1,10 +1,15 @@
 //! Scheduler, prefix cache, sampler and the engine thread, over any [`Backend`].
 
 mod backend;
+mod cache;
 mod config;
 mod constraint;
+mod engine;
 mod handle;
+mod rates;
 mod request;
+mod sampler;
+mod scheduler;
 mod shared;
 mod stats;
 mod thread;

@@ -48,7 +48,7 @@ impl GenerateRequest {
 /// Sampling parameters, applied in this order: bias, penalties, constraint, temperature, top-k, top-p, min-p, draw.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Sampling {
-    /// 0 is greedy (arg max, lowest id on ties).
+    /// 0 (and anything below 0.00001) is greedy: arg max, lowest id on ties.
     pub temperature: f32,
     /// Keep the k most likely; 0 keeps all.
     pub top_k: usize,

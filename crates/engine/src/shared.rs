@@ -68,11 +68,6 @@ impl Shared {
         self.published().step_started = Some(Instant::now());
     }
 
-    /// Notes that no step is running (the last one failed).
-    pub(crate) fn step_is_over(&self) {
-        self.published().step_started = None;
-    }
-
     /// Changes the state; watchers hear of it only if it differs.
     pub(crate) fn set_state(&self, state: EngineState) {
         self.state.send_if_modified(|now| {

@@ -21,6 +21,25 @@ pub(crate) fn budget_tokens(limits: &Limits, bytes: u64) -> usize {
     usize::try_from(bytes / limits.kv_bytes_per_token.max(1) as u64).unwrap_or(usize::MAX)
 }
 
+/// Refuses sizes with which nothing could ever run.
+pub(crate) fn check_limits(limits: &Limits, config: &EngineConfig) -> Result<(), String> {
+    let positive = [
+        ("queue_limit", config.queue_limit),
+        ("max_sequences", config.max_sequences),
+        ("max_batch_tokens", config.max_batch_tokens),
+        ("the model's vocabulary", limits.vocab_size),
+        ("the model's block length", limits.block_tokens),
+    ];
+    if let Some((name, _)) = positive.iter().find(|(_, size)| *size == 0) {
+        return Err(format!("{name} must be at least 1"));
+    }
+    let context = effective_limits(limits, config).context_length;
+    if context < 2 {
+        return Err(format!("the context or the KV budget holds {context} tokens; at least 2 are needed"));
+    }
+    Ok(())
+}
+
 /// Refuses what cannot work. `limits` are the effective ones.
 pub(crate) fn validate(
     request: &GenerateRequest,
