@@ -71,11 +71,12 @@ fn affine_in_lanes(x: &[Lanes; 32]) -> Affine {
     let mut best_error = error(&inverse, &low, &best);
     for step in 0..=20 {
         let top = -1.0 + 0.1 * step as f32 + TOP;
-        let inverse = lanes(|l| top / (high[l] - low[l]));
+        let from = best.min; // A better minimum is where the next grids begin.
+        let inverse = lanes(|l| top / (high[l] - from[l]));
         let (mut sum_q, mut sum_qq, mut sum_xq) = ([0.0; 8], [0.0; 8], [0.0; 8]);
         for row in x {
             let w = weight(row);
-            let q = lanes(|l| nearest(inverse[l] * (row[l] - low[l])).clamp(0.0, TOP));
+            let q = lanes(|l| nearest(inverse[l] * (row[l] - from[l])).clamp(0.0, TOP));
             sum_q = lanes(|l| sum_q[l] + w[l] * q[l]);
             sum_qq = lanes(|l| sum_qq[l] + w[l] * q[l] * q[l]);
             sum_xq = lanes(|l| sum_xq[l] + w[l] * q[l] * row[l]);
@@ -91,7 +92,7 @@ fn affine_in_lanes(x: &[Lanes; 32]) -> Affine {
                 fit.scale[l] = sum_xq[l] / sum_qq[l];
             }
         }
-        let fit_error = error(&inverse, &low, &fit);
+        let fit_error = error(&inverse, &from, &fit);
         for l in 0..8 {
             if det[l] > 0.0 && fit_error[l] < best_error[l] {
                 (best.scale[l], best.min[l], best_error[l]) = (fit.scale[l], fit.min[l], fit_error[l]);
