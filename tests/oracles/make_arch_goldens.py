@@ -44,11 +44,10 @@ def old_style(config):
 def make(fixture, seed):
     folder = ROOT / fixture.name
     torch.manual_seed(seed)
-    if fixture.save_as:
-        model = fixture.save_as(fixture.config)
-    else:
-        model = transformers.AutoModelForCausalLM.from_config(fixture.config, attn_implementation="eager")
+    model = transformers.AutoModelForCausalLM.from_config(fixture.config, attn_implementation="eager")
     hf.randomise(model.float(), seed)
+    if fixture.prepare:
+        fixture.prepare(model, seed)
 
     def edit(config):
         if fixture.old_config:
@@ -58,7 +57,8 @@ def make(fixture, seed):
 
     dtype = torch.float32 if fixture.full else fixture.dtype
     hf.save(model, folder, dtype, edit, fixture.edit_tensors)
-    model = hf.load(folder)
+    if fixture.reload:
+        model = hf.load(folder)
     tokens, logits = hf.answers(model, VOCAB, seed)
     hf.write_golden(folder, tokens, logits, hf.tables(model), fixture.context)
     if fixture.arch is not None:

@@ -1,5 +1,6 @@
 """Makes a tiny random model with transformers, saves it as a checkpoint, and computes what it answers."""
 
+import copy
 import json
 import shutil
 from pathlib import Path
@@ -39,8 +40,8 @@ def randomise(model, seed):
 def save(model, folder: Path, dtype, edit_config, edit_tensors):
     """Writes config.json and model.safetensors, as `save_pretrained` does, then lets the family edit both."""
     shutil.rmtree(folder, ignore_errors=True)
-    model.to(dtype).save_pretrained(folder)
-    model.float()
+    # A copy, because rotary tables are rounded too, and do not come back.
+    copy.deepcopy(model).to(dtype).save_pretrained(folder)
     for extra in folder.iterdir():
         if extra.name not in ("config.json", "model.safetensors"):
             extra.unlink()
@@ -92,11 +93,21 @@ def tables(model):
 
 def write_golden(folder: Path, tokens, logits, ropes, context):
     """golden.safetensors, as the README beside the goldens describes it."""
-    tensors = {"tokens": tokens.to(torch.int32), "logits": logits.float().contiguous()}
+    tensors = {"tokens": tokens.to(torch.int32), "logits": logits.float()}
     metadata = {"prompt": str(PROMPT)}
     if context:
         metadata["context"] = str(context)
     for name, (inv_freq, factor) in ropes.items():
-        tensors[name] = inv_freq.contiguous()
+        tensors[name] = inv_freq
         metadata[f"{name}.factor"] = repr(factor)
-    save_file(tensors, folder / "golden.safetensors", metadata)
+    # Written by hand, because the library orders the metadata anew each time.
+    header, data = {"__metadata__": metadata}, b""
+    for name, tensor in tensors.items():
+        raw = tensor.contiguous().numpy().tobytes()
+        kind = {torch.int32: "I32", torch.float32: "F32"}[tensor.dtype]
+        offsets = [len(data), len(data) + len(raw)]
+        header[name] = {"dtype": kind, "shape": list(tensor.shape), "data_offsets": offsets}
+        data += raw
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    (folder / "golden.safetensors").write_bytes(len(text).to_bytes(8, "little") + text + data)

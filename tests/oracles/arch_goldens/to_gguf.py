@@ -9,8 +9,8 @@ import gguf
 import numpy as np
 import torch
 
-# Tensors that the map lacks because the converter treats them before it looks there.
-SINKS = "self_attn.sinks"
+# The values that four bits of MXFP4 stand for.
+E2M1 = torch.tensor([0, 0.5, 1, 1.5, 2, 3, 4, 6, -0.0, -0.5, -1, -1.5, -2, -3, -4, -6])
 
 
 class Writer:
@@ -42,6 +42,9 @@ class Writer:
         """`exponents` [E, rows, blocks], `nibbles` [E, rows, blocks, 32], both u8."""
         packed = nibbles[..., :16] | nibbles[..., 16:] << 4
         data = torch.cat([exponents[..., None], packed], dim=-1).flatten(-2).numpy()
+        unpacked = gguf.quants.dequantize(data, gguf.GGMLQuantizationType.MXFP4)
+        values = E2M1[nibbles.int()] * 2.0 ** (exponents.float()[..., None] - 127)
+        assert np.array_equal(unpacked, values.flatten(-2).numpy())
         self.out.add_tensor(name, data, raw_dtype=gguf.GGMLQuantizationType.MXFP4)
 
     def vocabulary(self, size):
@@ -100,7 +103,7 @@ def rope(out, config):
     if "rope_theta" in full:
         out.add_rope_freq_base(full["rope_theta"])
     if "sliding_attention" in parameters:
-        out._add = out.add_float32(f"{out.arch}.rope.freq_base_swa", parameters["sliding_attention"]["rope_theta"])
+        out.add_float32(f"{out.arch}.rope.freq_base_swa", parameters["sliding_attention"]["rope_theta"])
     if full.get("rope_type") == "linear":
         out.add_rope_scaling_type(gguf.RopeScalingType.LINEAR)
         out.add_rope_scaling_factor(full["factor"])
