@@ -1,11 +1,11 @@
 //! `Lanes`: a register of `f32`, and the little that norms, rotations, activations and attention need of it.
 //!
-//! A kernel is written once, generic over [`Lanes`], as a [`Kernel`]; [`Isa::run`] picks the widest registers of this
+//! A kernel is written once, generic over [`Lanes`], as a [`Kernel`]; [`Width::run`] picks the widest registers of this
 //! machine and compiles the kernel for them. Everything inside is `#[inline(always)]`, so that the instructions of a
 //! wide register are only ever emitted inside the function that enabled them.
 //!
-//! Invariant: for one `Isa`, a lane's result depends on that lane's operands alone, and reductions across lanes have
-//! one fixed order. Results differ between `Isa`s in the last bits, which is why a process uses one throughout.
+//! Invariant: for one `Width`, a lane's result depends on that lane's operands alone, and reductions across lanes have
+//! one fixed order. Results differ between widths in the last bits, which is why a process uses one throughout.
 
 mod portable;
 #[cfg(target_arch = "x86_64")]
@@ -17,7 +17,7 @@ use portable::Portable;
 
 /// Which registers to use. Detected once per backend, so that every result of a process has the same bits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Isa {
+pub(crate) enum Width {
     /// 16 lanes.
     #[cfg(target_arch = "x86_64")]
     Avx512,
@@ -36,26 +36,26 @@ pub(crate) trait Kernel {
     /// Runs it. Must be `#[inline(always)]`.
     ///
     /// # Safety
-    /// The instructions behind `L` exist on this machine; [`Isa::run`] sees to it.
+    /// The instructions behind `L` exist on this machine; [`Width::run`] sees to it.
     unsafe fn run<L: Lanes>(self) -> Self::Output;
 }
 
-impl Isa {
+impl Width {
     /// The widest that this machine has.
     pub(crate) fn detect() -> Self {
         #[cfg(target_arch = "x86_64")]
         {
             if is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512dq") {
-                return Isa::Avx512;
+                return Width::Avx512;
             }
             if is_x86_feature_detected!("avx2")
                 && is_x86_feature_detected!("fma")
                 && is_x86_feature_detected!("f16c")
             {
-                return Isa::Avx2;
+                return Width::Avx2;
             }
         }
-        Isa::Portable
+        Width::Portable
     }
 
     /// Runs `kernel` with these registers.
@@ -75,10 +75,10 @@ impl Isa {
             }
             match self {
                 // SAFETY: `detect` is the only maker of these variants and has seen the features.
-                Isa::Avx512 => return unsafe { avx512(kernel) },
+                Width::Avx512 => return unsafe { avx512(kernel) },
                 // SAFETY: as above.
-                Isa::Avx2 => return unsafe { avx2(kernel) },
-                Isa::Portable => {}
+                Width::Avx2 => return unsafe { avx2(kernel) },
+                Width::Portable => {}
             }
         }
         // SAFETY: portable lanes need no feature.
@@ -94,8 +94,11 @@ pub(crate) trait Element: Copy + Send + Sync + 'static {
     /// `L::N` elements lie at `p`.
     unsafe fn load<L: Lanes>(p: *const Self) -> L;
 
-    /// Rounds to nearest, ties to even.
-    fn from_f32(x: f32) -> Self;
+    /// Stores `L::N` elements, rounded to nearest.
+    ///
+    /// # Safety
+    /// `L::N` elements may be written at `p`.
+    unsafe fn store<L: Lanes>(x: L, p: *mut Self);
 }
 
 impl Element for f32 {
@@ -105,8 +108,9 @@ impl Element for f32 {
         unsafe { L::load(p) }
     }
     #[inline(always)]
-    fn from_f32(x: f32) -> Self {
-        x
+    unsafe fn store<L: Lanes>(x: L, p: *mut Self) {
+        // SAFETY: the caller's promise.
+        unsafe { x.store(p) }
     }
 }
 
@@ -117,8 +121,9 @@ impl Element for f16 {
         unsafe { L::load_f16(p) }
     }
     #[inline(always)]
-    fn from_f32(x: f32) -> Self {
-        f16::from_f32(x)
+    unsafe fn store<L: Lanes>(x: L, p: *mut Self) {
+        // SAFETY: the caller's promise.
+        unsafe { x.store_f16(p) }
     }
 }
 
@@ -138,6 +143,8 @@ pub(crate) trait Lanes: Copy {
     unsafe fn load(p: *const f32) -> Self;
     unsafe fn load_f16(p: *const f16) -> Self;
     unsafe fn store(self, p: *mut f32);
+    /// Rounds to nearest, ties to even.
+    unsafe fn store_f16(self, p: *mut f16);
     unsafe fn add(self, o: Self) -> Self;
     unsafe fn sub(self, o: Self) -> Self;
     unsafe fn mul(self, o: Self) -> Self;
@@ -156,6 +163,34 @@ pub(crate) trait Lanes: Copy {
     unsafe fn sum(self) -> f32;
     /// Largest lane.
     unsafe fn largest(self) -> f32;
+
+    /// The `n` elements at `p`, and zeros in the other lanes; all lanes if `n >= N`.
+    #[inline(always)]
+    unsafe fn load_some(p: *const f32, n: usize) -> Self {
+        // SAFETY: `n` elements lie at `p`, and the buffer has room for any `N`.
+        unsafe {
+            if n >= Self::N {
+                return Self::load(p);
+            }
+            let mut buffer = [0.0; 16];
+            std::ptr::copy_nonoverlapping(p, buffer.as_mut_ptr(), n);
+            Self::load(buffer.as_ptr())
+        }
+    }
+
+    /// Stores the first `n` lanes; all lanes if `n >= N`.
+    #[inline(always)]
+    unsafe fn store_some(self, p: *mut f32, n: usize) {
+        // SAFETY: `n` elements may be written at `p`, and the buffer has room for any `N`.
+        unsafe {
+            if n >= Self::N {
+                return self.store(p);
+            }
+            let mut buffer = [0.0; 16];
+            self.store(buffer.as_mut_ptr());
+            std::ptr::copy_nonoverlapping(buffer.as_ptr(), p, n);
+        }
+    }
 
     /// `e^self` to about 2 ulp; 0 below −87, where the result would be subnormal; finite up to 88.
     #[inline(always)]

@@ -54,6 +54,12 @@ impl Lanes for Portable {
         unsafe { p.cast::<[f32; 8]>().write_unaligned(self.0) }
     }
     #[inline(always)]
+    unsafe fn store_f16(self, p: *mut f16) {
+        use half::slice::HalfFloatSliceExt;
+        // SAFETY: the caller's promise.
+        unsafe { std::slice::from_raw_parts_mut(p, 8) }.convert_from_f32_slice(&self.0);
+    }
+    #[inline(always)]
     unsafe fn add(self, o: Self) -> Self {
         self.zip(o, |a, b| a + b)
     }
