@@ -6,11 +6,11 @@ use std::{env, fs};
 
 use anyhow::{Context, Result};
 
-/// `$PERCH_CACHE`, `$XDG_CACHE_HOME/perch` or `~/.cache/perch`; made if it is not there. Where no home can be written
+/// `$XTASK_CACHE`, `$XDG_CACHE_HOME/perch` or `~/.cache/perch`; made if it is not there. Where no home can be written
 /// to, `target/cache` in the checkout.
 pub(crate) fn dir() -> Result<PathBuf> {
     let var = |name: &str| env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
-    let wanted = var("PERCH_CACHE")
+    let wanted = var("XTASK_CACHE")
         .or_else(|| var("XDG_CACHE_HOME").map(|cache| cache.join("perch")))
         .or_else(|| env::home_dir().map(|home| home.join(".cache").join("perch")));
     if let Some(dir) = wanted

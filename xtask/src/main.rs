@@ -27,7 +27,7 @@ The project's own commands.
   cargo xtask bench [ARGS]  Measure speed and memory on random-weights models; ARGS: --help
 
 What is installed (a Python environment and node modules for tests, cargo-deny, models for measuring) goes to
-${PERCH_CACHE:-${XDG_CACHE_HOME:-~/.cache}/perch}; removing that folder is always safe.";
+${XTASK_CACHE:-${XDG_CACHE_HOME:-~/.cache}/perch}; removing that folder is always safe.";
 
 fn main() -> ExitCode {
     let mut args = std::env::args().skip(1);

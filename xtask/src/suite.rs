@@ -20,7 +20,7 @@ pub(crate) fn run(args: &[String], report: &mut Report) -> Result<()> {
     }
     command.args(for_cargo).arg("--").arg("--show-output").args(for_tests);
     for (variable, found) in
-        [("PERCH_TEST_PYTHON", &clients.python), ("PERCH_TEST_NODE_MODULES", &clients.node_modules)]
+        [("TESTS_PYTHON", &clients.python), ("TESTS_NODE_MODULES", &clients.node_modules)]
     {
         match found {
             Ok(path) => command.env(variable, path),
