@@ -180,15 +180,6 @@ impl UnpackedRow {
             }
         }
     }
-
-    /// Weight `i` of the row as a float.
-    pub(super) fn value(&self, i: usize) -> f32 {
-        let (b, h) = (i / BLOCK, i % BLOCK / 16);
-        let scale = self.scale[b] * self.sub.get(b).map_or(1.0, |s| s[h] as f32);
-        let scaled = scale * (i32::from(self.q[i]) + self.form.lift) as f32;
-        let min = self.min.get(b).map(|m| m * self.sub_min.get(b).map_or(1.0, |s| s[h] as f32));
-        min.map_or(scaled, |m| scaled + m)
-    }
 }
 
 /// Twice the values of E2M1, by code.
@@ -244,4 +235,43 @@ pub(super) fn q3k_scales(packed: &[u8]) -> [u8; 16] {
         let low = if j < 8 { packed[j] & 15 } else { packed[j - 8] >> 4 };
         low | (packed[8 + j % 4] >> (2 * (j / 4)) & 3) << 4
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cpu::testing::{QUANTISED, random_weights};
+    use perch_model::quant::dequantize_row;
+
+    /// Weight `i` of the row by the formula at the head of this file.
+    fn value(row: &UnpackedRow, i: usize) -> f32 {
+        let (b, h) = (i / BLOCK, i % BLOCK / 16);
+        let scale = row.scale[b] * row.sub.get(b).map_or(1.0, |s| s[h] as f32);
+        let scaled = scale * (i32::from(row.q[i]) + row.form.lift) as f32;
+        let min = row.min.get(b).map(|m| m * row.sub_min.get(b).map_or(1.0, |s| s[h] as f32));
+        min.map_or(scaled, |m| scaled + m)
+    }
+
+    #[test]
+    fn unpacked_rows_mean_what_the_reference_reads() {
+        const COLS: usize = 2048;
+        for dtype in QUANTISED {
+            let weights = random_weights(dtype, 4, COLS, 7);
+            for bytes in weights.bytes().chunks_exact(dtype.row_bytes(COLS).unwrap()) {
+                let mut row = UnpackedRow::new(Form::of(dtype).unwrap(), COLS);
+                row.unpack(dtype, bytes);
+                let mut reference = vec![0.0; COLS];
+                dequantize_row(dtype, bytes, &mut reference);
+                for (i, reference) in reference.into_iter().enumerate() {
+                    let ours = value(&row, i);
+                    // The reference may round its products in another order.
+                    let slack = 1e-6 * ours.abs().max(row.min.get(i / BLOCK).map_or(0.0, |m| m.abs() * 16.0));
+                    assert!(
+                        (ours - reference).abs() <= slack,
+                        "{dtype:?}, weight {i}: {ours}, not {reference}"
+                    );
+                }
+            }
+        }
+    }
 }

@@ -3,11 +3,11 @@
 //! Invariants: `cols` is a whole number of the type's blocks and the bytes are exactly `rows` rows (kept by
 //! [`Tensor`]); the kernels rely on both for their raw reads.
 
-use half::{bf16, f16};
+use perch_model::quant::dequantize_row;
 use perch_model::{DType, Tensor};
 use thiserror::Error;
 
-use super::block::{Form, UnpackedRow};
+use super::block::Form;
 
 /// Why a tensor cannot be used as a matrix.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -80,30 +80,6 @@ impl Matrix {
     /// When `row` is out of range or `out` has another length.
     pub fn row_f32(&self, row: usize, out: &mut [f32]) {
         assert_eq!(out.len(), self.cols(), "a row of this matrix has another length");
-        let bytes = self.row(row);
-        match Form::of(self.dtype()) {
-            None => {
-                for (i, out) in out.iter_mut().enumerate() {
-                    *out = float_at(self.dtype(), bytes, i);
-                }
-            }
-            Some(form) => {
-                let mut unpacked = UnpackedRow::new(form, self.cols());
-                unpacked.unpack(self.dtype(), bytes);
-                for (i, out) in out.iter_mut().enumerate() {
-                    *out = unpacked.value(i);
-                }
-            }
-        }
-    }
-}
-
-/// Element `i` of a row of a float type.
-pub(super) fn float_at(dtype: DType, row: &[u8], i: usize) -> f32 {
-    let two = |i: usize| [row[2 * i], row[2 * i + 1]];
-    match dtype {
-        DType::F16 => f16::from_le_bytes(two(i)).to_f32(),
-        DType::BF16 => bf16::from_le_bytes(two(i)).to_f32(),
-        _ => f32::from_le_bytes([row[4 * i], row[4 * i + 1], row[4 * i + 2], row[4 * i + 3]]),
+        dequantize_row(self.dtype(), self.row(row), out);
     }
 }

@@ -22,6 +22,8 @@ mod kernel;
 mod portable;
 mod scratch;
 mod task;
+#[cfg(test)]
+mod testing;
 
 use std::sync::Arc;
 

@@ -21,6 +21,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle, Thread};
 use std::time::{Duration, Instant};
 
+use super::isa::Isa;
+use super::scratch::Scratch;
+
 /// How long a worker looks for the next region before it sleeps. Longer than the serial stretches of a forward pass
 /// (norms, rotations), far shorter than the gap between two requests.
 const SPIN: Duration = Duration::from_micros(40);
@@ -41,6 +44,8 @@ pub struct Pool {
     shared: Arc<Shared>,
     workers: Vec<JoinHandle<()>>,
     turn: Mutex<()>,
+    scratch: Scratch,
+    isa: Isa,
 }
 
 /// Keeps the hot words on cache lines of their own.
@@ -101,12 +106,27 @@ impl Pool {
         };
         // A system that refuses a thread leaves a smaller pool, not a dead process.
         let workers = (0..workers).map_while(spawn).collect();
-        Self { shared, workers, turn: Mutex::new(()) }
+        Self { shared, workers, turn: Mutex::new(()), scratch: Scratch::default(), isa: Isa::best() }
     }
 
     /// Threads that work on a region, the caller included.
     pub fn threads(&self) -> usize {
         self.workers.len() + 1
+    }
+
+    /// The instruction-set level of this processor.
+    pub fn isa(&self) -> Isa {
+        self.isa
+    }
+
+    /// Buffers for the kernels that run on this pool.
+    pub(super) fn scratch(&self) -> &Scratch {
+        &self.scratch
+    }
+
+    /// Frees the kernels' idle buffers.
+    pub fn trim(&self) {
+        self.scratch.trim();
     }
 
     /// Calls `task(0)`, …, `task(parts - 1)`, each once, on the pool's threads, and returns when all have ended.

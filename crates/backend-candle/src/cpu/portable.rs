@@ -5,14 +5,20 @@
 //! block's exact integer dot product. With float weights, lane `l` adds the products of elements `l, l + 16, …`. At the
 //! end [`reduce`] folds the lanes in a fixed tree. Nothing here depends on other rows, so results do not either.
 
-use super::block::{BLOCK, UnpackedRow};
-use super::input::{GROUP, QuantisedInput};
+use std::ops::Range;
+
+use perch_model::DType;
+
+use super::block::{BLOCK, Form, UnpackedRow};
+use super::input::{GROUP, Input, QuantisedView};
+use super::kernel::{Kernel, Need};
+use super::task::Task;
 
 /// Lanes of a dot product.
-pub(super) const LANES: usize = 16;
+const LANES: usize = 16;
 
 /// Folds the lanes: halves onto halves, 8, 4, 2, 1.
-pub(super) fn reduce(mut lanes: [f32; LANES]) -> f32 {
+fn reduce(mut lanes: [f32; LANES]) -> f32 {
     for half in [8, 4, 2, 1] {
         for l in 0..half {
             lanes[l] += lanes[l + half];
@@ -21,25 +27,62 @@ pub(super) fn reduce(mut lanes: [f32; LANES]) -> f32 {
     lanes[0]
 }
 
-/// Dot product of an unpacked row and row `m` of the activations.
-pub(super) fn dot_quantised(w: &UnpackedRow, x: &QuantisedInput, m: usize) -> f32 {
+/// The kernel for weights of type `dtype`.
+pub(super) fn kernel(dtype: DType) -> Option<Kernel> {
+    match dtype {
+        DType::F32 | DType::F16 | DType::BF16 => {
+            Some(Kernel { need: Need::Plain, dot: run_float, panel: None })
+        }
+        _ => Form::of(dtype).map(|_| Kernel { need: Need::Quantised, dot: run_quantised, panel: None }),
+    }
+}
+
+/// See [`Kernel::dot`].
+unsafe fn run_quantised(task: &Task<'_>, rows: Range<usize>, x: &Input<'_>) {
+    let weight = task.weight;
+    let Some(form) = Form::of(weight.dtype()) else { return };
+    let mut unpacked = UnpackedRow::new(form, weight.cols());
+    for row in rows {
+        unpacked.unpack(weight.dtype(), weight.row(row));
+        for j in 0..task.select.len() {
+            let value = dot_quantised(&unpacked, &x.quantised().row(task.select.row(j)));
+            // SAFETY: the caller's.
+            unsafe { task.out.put(j, row, value) };
+        }
+    }
+}
+
+/// See [`Kernel::dot`].
+unsafe fn run_float(task: &Task<'_>, rows: Range<usize>, x: &Input<'_>) {
+    let weight = task.weight;
+    let mut widened = vec![0.0; weight.cols()];
+    for row in rows {
+        weight.row_f32(row, &mut widened);
+        for j in 0..task.select.len() {
+            let value = dot_float(&widened, x.row(task.select.row(j)));
+            // SAFETY: the caller's.
+            unsafe { task.out.put(j, row, value) };
+        }
+    }
+}
+
+/// Dot product of an unpacked row and a row of activations.
+fn dot_quantised(w: &UnpackedRow, x: &QuantisedView<'_>) -> f32 {
     let mut lanes = [0.0; LANES];
-    let base = m * x.blocks;
     for (b, scale) in w.scale.iter().enumerate() {
-        let at = base + b;
-        let (wq, xq) = (&w.q[b * BLOCK..][..BLOCK], &x.q[at * BLOCK..][..BLOCK]);
+        let (wq, xq) = (&w.q[b * BLOCK..][..BLOCK], &x.q[b * BLOCK..][..BLOCK]);
         let halves = [dot16(&wq[..16], &xq[..16]), dot16(&wq[16..], &xq[16..])];
-        let sums = x.sums[at].map(i32::from);
+        let sums = x.sums[b].map(i32::from);
         let sum = match w.sub.get(b) {
             Some(sub) => sub[0] * halves[0] + sub[1] * halves[1],
             None => halves[0] + halves[1] + w.form.lift * (sums[0] + sums[1]),
         };
         let lane = &mut lanes[b % GROUP];
-        *lane += sum as f32 * (scale * x.scale[at]);
+        *lane += sum as f32 * (scale * x.scale[b]);
         if let Some(min) = w.min.get(b) {
             *lane += match w.sub_min.get(b) {
-                Some(sub) => (sub[0] * sums[0] + sub[1] * sums[1]) as f32 * (min * x.scale[at]),
-                None => min * x.scaled_sum[at],
+                Some(sub) => (sub[0] * sums[0] + sub[1] * sums[1]) as f32 * (min * x.scale[b]),
+                None => min * x.scaled_sum[b],
             };
         }
     }
@@ -51,13 +94,18 @@ fn dot16(w: &[i8], x: &[i8]) -> i32 {
     w.iter().zip(x).map(|(w, x)| i32::from(*w) * i32::from(*x)).sum()
 }
 
-/// Dot product of float weights, widened by `weight`, and activations, both `cols` long.
-pub(super) fn dot_float(cols: usize, weight: impl Fn(usize) -> f32, x: &[f32]) -> f32 {
+/// Dot product of widened float weights and activations.
+fn dot_float(w: &[f32], x: &[f32]) -> f32 {
     let mut lanes = [0.0; LANES];
-    for start in (0..cols).step_by(LANES) {
-        for (l, x) in x[start..cols.min(start + LANES)].iter().enumerate() {
-            lanes[l] = fused(weight(start + l), *x, lanes[l]);
+    let (w, w_tail) = w.as_chunks::<LANES>();
+    let (x, x_tail) = x.as_chunks::<LANES>();
+    for (w, x) in w.iter().zip(x) {
+        for l in 0..LANES {
+            lanes[l] = fused(w[l], x[l], lanes[l]);
         }
+    }
+    for ((lane, w), x) in lanes.iter_mut().zip(w_tail).zip(x_tail) {
+        *lane = fused(*w, *x, *lane);
     }
     reduce(lanes)
 }
