@@ -18,7 +18,7 @@ pub(crate) struct StoredTensor {
     /// Its name.
     pub(crate) name: Box<str>,
     /// Its element type.
-    pub(crate) kind: StoredType,
+    pub(crate) kind: &'static StoredType,
     /// Its dimensions, outermost first.
     pub(crate) shape: Box<[usize]>,
     /// Its bytes, counted from the start of the file.
@@ -55,90 +55,78 @@ const fn known(name: &'static str, block_len: usize, block_bytes: usize) -> Stor
     StoredType { name, block_len, block_bytes, dtype: None }
 }
 
+/// ggml's types by its own numbers.
+static GGML: [(u32, StoredType); 33] = [
+    (0, runs("F32", DType::F32)),
+    (1, runs("F16", DType::F16)),
+    (2, runs("Q4_0", DType::Q4_0)),
+    (3, runs("Q4_1", DType::Q4_1)),
+    (6, runs("Q5_0", DType::Q5_0)),
+    (7, runs("Q5_1", DType::Q5_1)),
+    (8, runs("Q8_0", DType::Q8_0)),
+    (9, known("Q8_1", 32, 36)),
+    (10, runs("Q2_K", DType::Q2K)),
+    (11, runs("Q3_K", DType::Q3K)),
+    (12, runs("Q4_K", DType::Q4K)),
+    (13, runs("Q5_K", DType::Q5K)),
+    (14, runs("Q6_K", DType::Q6K)),
+    (15, known("Q8_K", 256, 292)),
+    (16, known("IQ2_XXS", 256, 66)),
+    (17, known("IQ2_XS", 256, 74)),
+    (18, known("IQ3_XXS", 256, 98)),
+    (19, known("IQ1_S", 256, 50)),
+    (20, known("IQ4_NL", 32, 18)),
+    (21, known("IQ3_S", 256, 110)),
+    (22, known("IQ2_S", 256, 82)),
+    (23, known("IQ4_XS", 256, 136)),
+    (24, known("I8", 1, 1)),
+    (25, known("I16", 1, 2)),
+    (26, known("I32", 1, 4)),
+    (27, known("I64", 1, 8)),
+    (28, known("F64", 1, 8)),
+    (29, known("IQ1_M", 256, 56)),
+    (30, runs("BF16", DType::BF16)),
+    (34, known("TQ1_0", 256, 54)),
+    (35, known("TQ2_0", 256, 66)),
+    (39, runs("MXFP4", DType::Mxfp4)),
+    (40, known("NVFP4", 64, 36)),
+];
+
+/// The types of safetensors.
+static SAFETENSORS: [StoredType; 17] = [
+    runs("F32", DType::F32),
+    runs("F16", DType::F16),
+    runs("BF16", DType::BF16),
+    known("F64", 1, 8),
+    known("I64", 1, 8),
+    known("I32", 1, 4),
+    known("I16", 1, 2),
+    known("I8", 1, 1),
+    known("U64", 1, 8),
+    known("U32", 1, 4),
+    known("U16", 1, 2),
+    known("U8", 1, 1),
+    known("BOOL", 1, 1),
+    known("F8_E4M3", 1, 1),
+    known("F8_E5M2", 1, 1),
+    known("F8_E8M0", 1, 1),
+    known("C64", 1, 8),
+];
+
 impl StoredType {
     /// The type with ggml's number `number` (`enum ggml_type` of ggml.h).
-    pub(crate) const fn from_ggml(number: u32) -> Option<Self> {
-        Some(match number {
-            0 => runs("F32", DType::F32),
-            1 => runs("F16", DType::F16),
-            2 => runs("Q4_0", DType::Q4_0),
-            3 => runs("Q4_1", DType::Q4_1),
-            6 => runs("Q5_0", DType::Q5_0),
-            7 => runs("Q5_1", DType::Q5_1),
-            8 => runs("Q8_0", DType::Q8_0),
-            9 => known("Q8_1", 32, 36),
-            10 => runs("Q2_K", DType::Q2K),
-            11 => runs("Q3_K", DType::Q3K),
-            12 => runs("Q4_K", DType::Q4K),
-            13 => runs("Q5_K", DType::Q5K),
-            14 => runs("Q6_K", DType::Q6K),
-            15 => known("Q8_K", 256, 292),
-            16 => known("IQ2_XXS", 256, 66),
-            17 => known("IQ2_XS", 256, 74),
-            18 => known("IQ3_XXS", 256, 98),
-            19 => known("IQ1_S", 256, 50),
-            20 => known("IQ4_NL", 32, 18),
-            21 => known("IQ3_S", 256, 110),
-            22 => known("IQ2_S", 256, 82),
-            23 => known("IQ4_XS", 256, 136),
-            24 => known("I8", 1, 1),
-            25 => known("I16", 1, 2),
-            26 => known("I32", 1, 4),
-            27 => known("I64", 1, 8),
-            28 => known("F64", 1, 8),
-            29 => known("IQ1_M", 256, 56),
-            30 => runs("BF16", DType::BF16),
-            34 => known("TQ1_0", 256, 54),
-            35 => known("TQ2_0", 256, 66),
-            39 => runs("MXFP4", DType::Mxfp4),
-            40 => known("NVFP4", 64, 36),
-            _ => return None,
-        })
+    pub(crate) fn from_ggml(number: u32) -> Option<&'static Self> {
+        GGML.iter().find(|(known, _)| *known == number).map(|(_, kind)| kind)
     }
 
     /// ggml's number for a type that backends run; `None` for what GGUF cannot hold.
-    pub(crate) const fn ggml_number(dtype: DType) -> Option<u32> {
-        Some(match dtype {
-            DType::F32 => 0,
-            DType::F16 => 1,
-            DType::Q4_0 => 2,
-            DType::Q4_1 => 3,
-            DType::Q5_0 => 6,
-            DType::Q5_1 => 7,
-            DType::Q8_0 => 8,
-            DType::Q2K => 10,
-            DType::Q3K => 11,
-            DType::Q4K => 12,
-            DType::Q5K => 13,
-            DType::Q6K => 14,
-            DType::BF16 => 30,
-            DType::Mxfp4 => 39,
-            DType::Affine8 => return None,
-        })
+    pub(crate) fn ggml_number(dtype: DType) -> Option<u32> {
+        GGML.iter().find(|(_, kind)| kind.dtype == Some(dtype)).map(|(number, _)| *number)
     }
 
     /// The type that a safetensors header calls `name`.
-    pub(crate) fn from_safetensors(name: &str) -> Option<Self> {
-        Some(match name {
-            "F32" => runs("F32", DType::F32),
-            "F16" => runs("F16", DType::F16),
-            "BF16" => runs("BF16", DType::BF16),
-            "F64" => known("F64", 1, 8),
-            "I64" => known("I64", 1, 8),
-            "I32" => known("I32", 1, 4),
-            "I16" => known("I16", 1, 2),
-            "I8" => known("I8", 1, 1),
-            "U64" => known("U64", 1, 8),
-            "U32" => known("U32", 1, 4),
-            "U16" => known("U16", 1, 2),
-            "U8" => known("U8", 1, 1),
-            "BOOL" => known("BOOL", 1, 1),
-            "F8_E4M3" => known("F8_E4M3", 1, 1),
-            "F8_E5M2" => known("F8_E5M2", 1, 1),
-            "F8_E8M0" => known("F8_E8M0", 1, 1),
-            "C64" => known("C64", 1, 8),
-            _ => return None,
-        })
+    pub(crate) fn from_safetensors(name: &str) -> Option<&'static Self> {
+        SAFETENSORS.iter().find(|kind| kind.name == name)
     }
 
     /// Bytes of a tensor of this shape, outermost dimension first; `None` when the last dimension is not a whole number
@@ -153,5 +141,25 @@ impl StoredType {
         let rows =
             shape[..shape.len().saturating_sub(1)].iter().try_fold(1usize, |n, d| n.checked_mul(*d))?;
         (cols / self.block_len).checked_mul(self.block_bytes)?.checked_mul(rows)
+    }
+}
+
+/// Checks what no tensor can see by itself: that names are unique, and that no two tensors share bytes.
+///
+/// # Errors
+/// A sentence that names both, and where the second one lies.
+pub(crate) fn check_table(tensors: &[StoredTensor]) -> Result<(), (usize, String)> {
+    let mut order: Vec<&StoredTensor> = tensors.iter().collect();
+    order.sort_unstable_by(|a, b| a.name.cmp(&b.name));
+    if let Some(pair) = order.windows(2).find(|pair| pair[0].name == pair[1].name) {
+        return Err((pair[1].range.start, format!("tensor {} occurs twice", shown(&pair[0].name))));
+    }
+    order.sort_unstable_by_key(|tensor| (tensor.range.start, tensor.range.end));
+    match order.windows(2).find(|pair| pair[0].range.end > pair[1].range.start) {
+        Some(pair) => {
+            let (before, after) = (shown(&pair[0].name), shown(&pair[1].name));
+            Err((pair[1].range.start, format!("tensors {before} and {after} overlap")))
+        }
+        None => Ok(()),
     }
 }

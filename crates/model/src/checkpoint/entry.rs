@@ -32,13 +32,31 @@ pub(super) struct Place {
 #[derive(Debug)]
 pub(super) enum Source {
     /// As it is.
-    Plain { kind: StoredType, place: Place },
+    Plain { kind: &'static StoredType, place: Place },
     /// MLX's affine quantisation: `scale * q + bias`, one scale and bias for each `group` elements of a row.
-    Affine { bits: usize, group: usize, words: Place, scales: Place, biases: Place, scale_type: StoredType },
+    Affine(Box<Affine>),
     /// MXFP4: a byte of exponent for each 32 elements of a row; elements `2j` and `2j + 1` in byte `j`.
-    Mxfp4 { packed: Place, scales: Place },
+    Mxfp4(Box<Mxfp4>),
     /// A quantisation of MLX that is known by name, and not run.
     Foreign { name: String, bytes: usize },
+}
+
+/// Parts of an MLX matrix, see [`Source::Affine`].
+#[derive(Debug)]
+pub(super) struct Affine {
+    pub(super) bits: usize,
+    pub(super) group: usize,
+    pub(super) words: Place,
+    pub(super) scales: Place,
+    pub(super) biases: Place,
+    pub(super) scale_dtype: DType,
+}
+
+/// Parts of an MXFP4 matrix, see [`Source::Mxfp4`].
+#[derive(Debug)]
+pub(super) struct Mxfp4 {
+    pub(super) packed: Place,
+    pub(super) scales: Place,
 }
 
 impl Entry {
@@ -59,15 +77,15 @@ impl Entry {
     pub(super) fn stored_bytes(&self) -> usize {
         match &self.source {
             Source::Plain { place, .. } => place.range.len(),
-            Source::Affine { words, scales, biases, .. } => {
-                words.range.len() + scales.range.len() + biases.range.len()
+            Source::Affine(parts) => {
+                parts.words.range.len() + parts.scales.range.len() + parts.biases.range.len()
             }
-            Source::Mxfp4 { packed, scales } => packed.range.len() + scales.range.len(),
+            Source::Mxfp4(parts) => parts.packed.range.len() + parts.scales.range.len(),
             Source::Foreign { bytes, .. } => *bytes,
         }
     }
 
-    fn plain(&self) -> Option<(&StoredType, &Place)> {
+    fn plain(&self) -> Option<(&'static StoredType, &Place)> {
         match &self.source {
             Source::Plain { kind, place } => Some((kind, place)),
             _ => None,
@@ -99,7 +117,7 @@ pub(super) fn join_mxfp4(tensors: &mut BTreeMap<Box<str>, Entry>) -> Result<(), 
         }
         let mut shape = lead.to_vec();
         shape.push(groups.checked_mul(32).ok_or_else(wrong)?);
-        let source = Source::Mxfp4 { packed: packed.clone(), scales: exponents.clone() };
+        let source = Source::Mxfp4(Box::new(Mxfp4 { packed: packed.clone(), scales: exponents.clone() }));
         tensors.remove(blocks_name.as_str());
         tensors.remove(scales_name.as_str());
         if tensors.insert(stem.as_str().into(), Entry { shape: shape.into(), source }).is_some() {
@@ -144,7 +162,7 @@ fn mlx_entry(tensors: &BTreeMap<Box<str>, Entry>, stem: &str, scheme: &Value) ->
     let part = |suffix: &str| {
         let entry = tensors.get(format!("{stem}.{suffix}").as_str())?;
         let (kind, place) = entry.plain()?;
-        Some((*kind, place.clone(), &*entry.shape))
+        Some((kind, place.clone(), &*entry.shape))
     };
     let missing = || "has parts that are no plain tensors".to_owned();
     let (_, words, words_shape) = part("weight").ok_or_else(missing)?;
@@ -172,16 +190,18 @@ fn mlx_entry(tensors: &BTreeMap<Box<str>, Entry>, stem: &str, scheme: &Value) ->
     let mut shape = lead.to_vec();
     shape.push(cols);
 
-    let float = matches!(scale_type.dtype, Some(DType::F32 | DType::F16 | DType::BF16));
     let source = match (mode, bits, group) {
         ("affine", 4 | 8, 32 | 64 | 128) => {
             let (bias_type, biases, biases_shape) = part("biases").ok_or("has no biases")?;
-            if !float || bias_type != scale_type || biases_shape != scales_shape {
+            let fits = bias_type == scale_type && biases_shape == scales_shape;
+            let Some(scale_dtype) = scale_type.dtype.filter(|_| fits) else {
                 return Err("has scales and biases that do not fit together".into());
-            }
-            Source::Affine { bits, group, words, scales, biases, scale_type }
+            };
+            Source::Affine(Box::new(Affine { bits, group, words, scales, biases, scale_dtype }))
         }
-        ("mxfp4", 4, 32) if scale_type.name == "U8" => Source::Mxfp4 { packed: words, scales },
+        ("mxfp4", 4, 32) if scale_type.name == "U8" => {
+            Source::Mxfp4(Box::new(Mxfp4 { packed: words, scales }))
+        }
         _ => Source::Foreign {
             name: format!("{mode} {bits} bits in groups of {group}"),
             bytes: words.range.len() + scales.range.len(),

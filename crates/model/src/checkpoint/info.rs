@@ -112,8 +112,8 @@ impl Checkpoint {
         for entry in self.tensors.values() {
             let name = match &entry.source {
                 Source::Plain { kind, .. } => kind.name,
-                Source::Mxfp4 { .. } => "MXFP4",
-                Source::Affine { .. } | Source::Foreign { .. } => "MLX",
+                Source::Mxfp4(_) => "MXFP4",
+                Source::Affine(_) | Source::Foreign { .. } => "MLX",
             };
             *bytes.entry(name).or_default() += entry.stored_bytes();
         }

@@ -1,7 +1,9 @@
 //! Resolves a [`Weight`] to a [`Tensor`]: a view of the mapped file where the bytes already are what is wanted, a
 //! converted copy otherwise.
 
-use super::entry::{Entry, Place, Source};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use super::entry::{Affine, Entry, Mxfp4, Place, Source};
 use super::packed::{self, AffineScales};
 use super::{Checkpoint, MappedFile};
 use crate::quant::{RowSource, dequantize_row, quantize_matrix};
@@ -11,6 +13,8 @@ use crate::{DType, ModelError, Quantize, Tensor, TensorIndex, Weight, panels};
 
 /// Elements that [`TensorIndex::values`] returns at most.
 const MAX_VALUES: usize = 65_536;
+
+const UNEVEN: &str = "has rows that are not whole blocks";
 
 /// What is packed in one file's bytes, row by row.
 #[derive(Debug, Clone, Copy)]
@@ -51,7 +55,6 @@ impl Checkpoint {
         selection: Selection,
         quantize: Option<Quantize>,
     ) -> Result<Tensor, &'static str> {
-        const UNEVEN: &str = "has rows that are not whole blocks";
         match &entry.source {
             Source::Plain { kind, place } => {
                 let dtype = kind.dtype.ok_or("is not stored as floats")?;
@@ -65,43 +68,46 @@ impl Checkpoint {
                 }
                 .ok_or(UNEVEN)
             }
-            Source::Affine { bits, group, words, scales, biases, scale_type } => {
-                let scale_dtype = scale_type.dtype.ok_or("has scales that are not floats")?;
-                let dtype = if *bits == 4 { DType::Q4_1 } else { DType::Affine8 };
-                let (packed, scales, biases) = (self.bytes(words), self.bytes(scales), self.bytes(biases));
-                let groups = whole_row(&selection, *group).ok_or(UNEVEN)?;
-                let (width, scale_width) =
-                    (selection.cols / 8 * bits, groups.count * scale_dtype.block_bytes());
-                let finite = std::sync::atomic::AtomicBool::new(true);
-                let tensor = panels::build_rows(dtype, (selection.rows, selection.cols), |row, out| {
-                    let row = groups.first_row + row * groups.row_step;
-                    let scales = AffineScales {
-                        dtype: scale_dtype,
-                        scales: &scales[row * scale_width..][..scale_width],
-                        biases: &biases[row * scale_width..][..scale_width],
-                        group: *group,
-                    };
-                    if !packed::affine_row(*bits, &packed[row * width..][..width], scales, out) {
-                        finite.store(false, std::sync::atomic::Ordering::Relaxed);
-                    }
-                });
-                match finite.into_inner() {
-                    true => tensor.ok_or(UNEVEN),
-                    false => Err("has scales that are not finite in 16 bits"),
-                }
-            }
-            Source::Mxfp4 { packed, scales } => {
-                let (packed, scales) = (self.bytes(packed), self.bytes(scales));
-                let groups = whole_row(&selection, 32).ok_or(UNEVEN)?;
-                panels::build_rows(DType::Mxfp4, (selection.rows, selection.cols), |row, out| {
-                    let row = groups.first_row + row * groups.row_step;
-                    let packed = &packed[row * groups.count * 16..][..groups.count * 16];
-                    packed::mxfp4_row(packed, &scales[row * groups.count..][..groups.count], out);
-                })
-                .ok_or(UNEVEN)
-            }
+            Source::Affine(parts) => self.unpack_affine(parts, &selection),
+            Source::Mxfp4(parts) => self.unpack_mxfp4(parts, &selection).ok_or(UNEVEN),
             Source::Foreign { .. } => Err("is stored in a way that is not supported"),
         }
+    }
+
+    fn unpack_affine(&self, parts: &Affine, selection: &Selection) -> Result<Tensor, &'static str> {
+        let Affine { bits, group, scale_dtype, .. } = *parts;
+        let packed = self.bytes(&parts.words);
+        let (scales, biases) = (self.bytes(&parts.scales), self.bytes(&parts.biases));
+        let rows = WholeRows::of(selection, group).ok_or(UNEVEN)?;
+        let dtype = if bits == 4 { DType::Q4_1 } else { DType::Affine8 };
+        let (width, scale_width) = (selection.cols / 8 * bits, rows.groups * scale_dtype.block_bytes());
+        let finite = AtomicBool::new(true);
+        let tensor = panels::build_rows(dtype, (selection.rows, selection.cols), |row, out| {
+            let row = rows.stored(row);
+            let scales = AffineScales {
+                dtype: scale_dtype,
+                scales: &scales[row * scale_width..][..scale_width],
+                biases: &biases[row * scale_width..][..scale_width],
+                group,
+            };
+            if !packed::affine_row(bits, &packed[row * width..][..width], scales, out) {
+                finite.store(false, Ordering::Relaxed);
+            }
+        });
+        match finite.into_inner() {
+            true => tensor.ok_or(UNEVEN),
+            false => Err("has scales that are not finite in 16 bits"),
+        }
+    }
+
+    fn unpack_mxfp4(&self, parts: &Mxfp4, selection: &Selection) -> Option<Tensor> {
+        let (packed, scales) = (self.bytes(&parts.packed), self.bytes(&parts.scales));
+        let rows = WholeRows::of(selection, 32)?;
+        panels::build_rows(DType::Mxfp4, (selection.rows, selection.cols), |row, out| {
+            let row = rows.stored(row);
+            let packed = &packed[row * rows.groups * 16..][..rows.groups * 16];
+            packed::mxfp4_row(packed, &scales[row * rows.groups..][..rows.groups], out);
+        })
     }
 
     /// All values of a small tensor, see [`TensorIndex::values`].
@@ -125,24 +131,24 @@ impl Checkpoint {
 /// Selected rows of a packed tensor, each taken whole.
 #[derive(Debug, Clone, Copy)]
 struct WholeRows {
-    first_row: usize,
-    row_step: usize,
+    first: usize,
+    step: usize,
     /// Groups in a row.
-    count: usize,
+    groups: usize,
 }
 
-/// `None` if the selection takes less than whole rows, or rows that are not whole groups.
-fn whole_row(selection: &Selection, group: usize) -> Option<WholeRows> {
-    let cols = selection.cols;
-    let whole = selection.col_step == 1
-        && cols.is_multiple_of(group)
-        && selection.offset.is_multiple_of(cols)
-        && selection.row_step.is_multiple_of(cols);
-    whole.then_some(WholeRows {
-        first_row: selection.offset / cols,
-        row_step: selection.row_step / cols,
-        count: cols / group,
-    })
+impl WholeRows {
+    /// `None` if the selection takes less than whole rows, or rows that are not whole groups.
+    fn of(selection: &Selection, group: usize) -> Option<Self> {
+        let Selection { cols, offset, row_step, col_step, .. } = *selection;
+        let whole = [cols % group, offset % cols, row_step % cols] == [0; 3] && col_step == 1;
+        whole.then_some(Self { first: offset / cols, step: row_step / cols, groups: cols / group })
+    }
+
+    /// Where selected row `row` stands in the stored tensor.
+    fn stored(&self, row: usize) -> usize {
+        self.first + row * self.step
+    }
 }
 
 impl Rows<'_> {

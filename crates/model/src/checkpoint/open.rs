@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::entry::{Entry, Place, Source, join_mlx, join_mxfp4};
 use super::{Checkpoint, Kind};
-use crate::gguf::{GgufFile, PartName, open_all};
+use crate::gguf::{PartName, open_all};
 use crate::map::MappedFile;
 use crate::stored::{MAX_TENSORS, StoredTensor, shown};
 use crate::{ModelError, json, safetensors};
@@ -118,12 +118,13 @@ fn shards(folder: &Path) -> Result<Vec<PathBuf>, ModelError> {
 }
 
 fn open_gguf(path: &Path) -> Result<Checkpoint, ModelError> {
-    let parts = open_all(path)?;
     let mut table = Table::default();
-    for part in &parts {
-        table.add(part.file(), part.tensors())?;
+    let mut metadata = None;
+    for part in open_all(path)? {
+        let (file, own, tensors) = part.into_parts();
+        metadata.get_or_insert(own);
+        table.add(file, tensors)?;
     }
-    let metadata = parts.into_iter().next().map(GgufFile::into_metadata);
     let folder = path.parent().unwrap_or(Path::new("")).to_owned();
     match metadata {
         Some(metadata) => Ok(table.finish(path, folder, Kind::Gguf(metadata))),
@@ -148,7 +149,7 @@ fn open_safetensors(origin: &Path, folder: PathBuf, shards: &[PathBuf]) -> Resul
     for shard in shards {
         let file = MappedFile::open(shard)?;
         let tensors = safetensors::read_file(&file)?;
-        table.add(&file, &tensors)?;
+        table.add(file, tensors)?;
     }
     let invalid = |reason| ModelError::InvalidFile { path: origin.to_owned(), reason };
     join_mxfp4(&mut table.tensors).map_err(invalid)?;
@@ -164,21 +165,19 @@ struct Table {
 }
 
 impl Table {
-    fn add(&mut self, file: &MappedFile, tensors: &[StoredTensor]) -> Result<(), ModelError> {
-        let number = self.files.len();
-        self.files.push(file.clone());
-        for tensor in tensors {
-            let place = Place { file: number, range: tensor.range.clone() };
-            let source = Source::Plain { kind: tensor.kind, place };
-            let entry = Entry { shape: tensor.shape.clone(), source };
-            if self.tensors.insert(tensor.name.clone(), entry).is_some() {
-                let name = shown(&tensor.name);
+    fn add(&mut self, file: MappedFile, tensors: Vec<StoredTensor>) -> Result<(), ModelError> {
+        for StoredTensor { name, kind, shape, range } in tensors {
+            let place = Place { file: self.files.len(), range };
+            if self.tensors.contains_key(&name) {
+                let name = shown(&name);
                 return Err(file.invalid(format!("tensor {name} is in another file of the model, too")));
             }
+            self.tensors.insert(name, Entry { shape, source: Source::Plain { kind, place } });
             if self.tensors.len() > MAX_TENSORS {
                 return Err(file.invalid(format!("the model has more than {MAX_TENSORS} tensors")));
             }
         }
+        self.files.push(file);
         Ok(())
     }
 

@@ -65,9 +65,9 @@ impl GgufFile {
         &self.tensors
     }
 
-    /// Its metadata alone.
-    pub(crate) fn into_metadata(self) -> Metadata {
-        self.metadata
+    /// Its file, metadata and tensors.
+    pub(crate) fn into_parts(self) -> (MappedFile, Metadata, Vec<StoredTensor>) {
+        (self.file, self.metadata, self.tensors)
     }
 
     /// The mapped file.

@@ -3,11 +3,9 @@
 //! Invariants of what it returns: names are unique, shapes have one to four non-zero dimensions whose product and size
 //! do not overflow, and every range is aligned, inside the file and disjoint from all others.
 
-use std::collections::HashSet;
-
 use super::cursor::{Cursor, Damage};
 use super::metadata::Metadata;
-use crate::stored::{MAX_NAME_BYTES, MAX_TENSORS, StoredTensor, StoredType, shown};
+use crate::stored::{MAX_NAME_BYTES, MAX_TENSORS, StoredTensor, StoredType, check_table, shown};
 
 const DEFAULT_ALIGNMENT: u64 = 32;
 const MAX_ALIGNMENT: u64 = 1 << 20;
@@ -26,24 +24,19 @@ pub(crate) fn read_tensors(
     }
     let alignment = alignment(metadata)?;
     let mut tensors = Vec::with_capacity(count as usize);
-    let mut names = HashSet::with_capacity(count as usize);
     for _ in 0..count {
-        let at = cursor.offset();
-        let (name, tensor) = read_tensor(cursor, alignment)?;
-        if !names.insert(name) {
-            return Cursor::damage(at, format!("tensor {} occurs twice", shown(name)));
-        }
-        tensors.push((at, tensor));
+        tensors.push(read_tensor(cursor, alignment)?);
     }
-    drop(names);
     let Some(data) = cursor.offset().checked_next_multiple_of(alignment as usize) else {
         return Cursor::damage(cursor.offset(), "the tensor table ends beyond any file");
     };
-    for (at, tensor) in &mut tensors {
-        place(tensor, *at, data, file_len)?;
+    for tensor in &mut tensors {
+        place(tensor, data, file_len)?;
     }
-    check_overlap(&tensors)?;
-    Ok(tensors.into_iter().map(|(_, tensor)| tensor).collect())
+    match check_table(&tensors) {
+        Ok(()) => Ok(tensors),
+        Err((at, reason)) => Cursor::damage(at, reason),
+    }
 }
 
 fn alignment(metadata: &Metadata) -> Result<u64, Damage> {
@@ -61,7 +54,7 @@ fn alignment(metadata: &Metadata) -> Result<u64, Damage> {
 }
 
 /// Reads one entry. Its range is still relative to the data section and is moved by [`place`].
-fn read_tensor<'a>(cursor: &mut Cursor<'a>, alignment: u64) -> Result<(&'a str, StoredTensor), Damage> {
+fn read_tensor(cursor: &mut Cursor<'_>, alignment: u64) -> Result<StoredTensor, Damage> {
     let at = cursor.offset();
     let name = cursor.str("a tensor's name")?;
     if name.is_empty() || name.len() > MAX_NAME_BYTES {
@@ -104,11 +97,11 @@ fn read_tensor<'a>(cursor: &mut Cursor<'a>, alignment: u64) -> Result<(&'a str, 
     let Some(end) = start.checked_add(bytes) else {
         return Cursor::damage(at, format!("tensor {} ends beyond any file", shown(name)));
     };
-    Ok((name, StoredTensor { name: name.into(), kind, shape: shape.into(), range: start..end }))
+    Ok(StoredTensor { name: name.into(), kind, shape: shape.into(), range: start..end })
 }
 
 /// Moves the range of a tensor by the start of the data section and checks that the file has it.
-fn place(tensor: &mut StoredTensor, at: usize, data: usize, file_len: usize) -> Result<(), Damage> {
+fn place(tensor: &mut StoredTensor, data: usize, file_len: usize) -> Result<(), Damage> {
     let range = &mut tensor.range;
     match (range.start.checked_add(data), range.end.checked_add(data)) {
         (Some(start), Some(end)) if end <= file_len => {
@@ -116,7 +109,7 @@ fn place(tensor: &mut StoredTensor, at: usize, data: usize, file_len: usize) -> 
             Ok(())
         }
         (_, end) => Cursor::damage(
-            at,
+            file_len,
             format!(
                 "tensor {} ends at byte {}, but the file has {file_len}: it is incomplete, download it again",
                 shown(&tensor.name),
@@ -124,19 +117,4 @@ fn place(tensor: &mut StoredTensor, at: usize, data: usize, file_len: usize) -> 
             ),
         ),
     }
-}
-
-fn check_overlap(tensors: &[(usize, StoredTensor)]) -> Result<(), Damage> {
-    let mut order: Vec<&(usize, StoredTensor)> = tensors.iter().collect();
-    order.sort_unstable_by_key(|(_, tensor)| tensor.range.start);
-    for pair in order.windows(2) {
-        let ((_, before), (at, after)) = (pair[0], pair[1]);
-        if before.range.end > after.range.start {
-            return Cursor::damage(
-                *at,
-                format!("tensors {} and {} overlap", shown(&before.name), shown(&after.name)),
-            );
-        }
-    }
-    Ok(())
 }

@@ -5,14 +5,13 @@
 //! Layout: <https://huggingface.co/docs/safetensors>.
 
 use std::borrow::Cow;
-use std::collections::HashSet;
 use std::fmt;
 
 use serde::de::{Deserialize, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
 use crate::ModelError;
 use crate::map::MappedFile;
-use crate::stored::{MAX_NAME_BYTES, MAX_TENSORS, StoredTensor, StoredType, shown};
+use crate::stored::{MAX_NAME_BYTES, MAX_TENSORS, StoredTensor, StoredType, check_table, shown};
 
 /// Bytes of a header. A tensor takes about 100 of them.
 const MAX_HEADER_BYTES: usize = 16 << 20;
@@ -55,13 +54,7 @@ fn read(bytes: &[u8]) -> Result<Vec<StoredTensor>, String> {
         let start = 8 + header.len();
         tensor.range = start + tensor.range.start..start + tensor.range.end;
     }
-    let mut order: Vec<&StoredTensor> = tensors.iter().collect();
-    order.sort_unstable_by_key(|tensor| (tensor.range.start, tensor.range.end));
-    for pair in order.windows(2) {
-        if pair[0].range.end > pair[1].range.start {
-            return Err(format!("tensors {} and {} overlap", shown(&pair[0].name), shown(&pair[1].name)));
-        }
-    }
+    check_table(&tensors).map_err(|(_, reason)| reason)?;
     Ok(tensors)
 }
 
@@ -85,7 +78,6 @@ impl<'de> Visitor<'de> for TableVisitor {
 
     fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Table, A::Error> {
         let mut tensors = Vec::new();
-        let mut names = HashSet::new();
         while let Some(Text(name)) = entries.next_key()? {
             if name == "__metadata__" {
                 entries.next_value::<IgnoredAny>()?;
@@ -94,14 +86,10 @@ impl<'de> Visitor<'de> for TableVisitor {
             if name.is_empty() || name.len() > MAX_NAME_BYTES {
                 return Err(A::Error::custom(format!("a tensor's name has {} bytes", name.len())));
             }
-            let name: Box<str> = name.into();
             let info: Info<'_> = entries.next_value()?;
             let tensor = info.check(&name).map_err(A::Error::custom)?;
             if tensors.len() == MAX_TENSORS {
                 return Err(A::Error::custom(format!("more than {MAX_TENSORS} tensors")));
-            }
-            if !names.insert(name.clone()) {
-                return Err(A::Error::custom(format!("tensor {} occurs twice", shown(&name))));
             }
             tensors.push(tensor);
         }
