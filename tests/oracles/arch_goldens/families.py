@@ -141,7 +141,11 @@ def qwens():
         convert = plain(False, expert_feed_forward_length=config.moe_intermediate_size)
         convert(writer, config, g.stack_experts(tensors, "mlp.experts", parts))
 
-    yield Fixture("qwen3-moe", hf.Qwen3MoeConfig(**COMMON, **experts, head_dim=8), ARCH.QWEN3MOE, stacked)
+    def published(config):
+        config["num_experts"] = config.pop("num_local_experts")
+
+    config = hf.Qwen3MoeConfig(**COMMON, **experts, head_dim=8)
+    yield Fixture("qwen3-moe", config, ARCH.QWEN3MOE, stacked, edit_config=published)
     experts["norm_topk_prob"] = False
     config = hf.Qwen3MoeConfig(**COMMON, **experts, head_dim=8, mlp_only_layers=[0])
     yield Fixture("qwen3-moe-mixed", config)

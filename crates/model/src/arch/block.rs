@@ -3,7 +3,9 @@
 //! The parts that most families share: rotary attention out of separate or fused projections, a gated MLP, pre-norms. A
 //! family takes a part and overrides what differs with struct update syntax.
 
-use super::context::{Context, Dims, Format, Name, NormStyle, name};
+use super::context::{Context, Format, Name, name};
+use super::dims::Dims;
+use super::tensors::NormStyle;
 use crate::{
     Activation, Attention, Embedding, Ffn, Head, Layer, Linear, Mixer, Mlp, ModelError, ModelSpec, Norm,
     Rope, Weight,
@@ -186,7 +188,7 @@ impl Block<'_> {
     pub(super) fn mlp(&self, activation: Activation) -> Result<Mlp, ModelError> {
         let Dims { hidden, ff, .. } = *self.dims;
         if ff == 0 {
-            return Err(self.cx.missing(super::context::FF));
+            return Err(self.cx.missing(super::dims::FF));
         }
         let (gate, up) = match self.has(GATE) || !self.has(GATE_UP) {
             true => (self.linear(GATE, ff, hidden)?, self.linear(UP, ff, hidden)?),

@@ -3,16 +3,12 @@
 //! Invariants: a number is returned only if it is within bounds; a missing key and JSON's `null` are the same; a tensor is
 //! named only if it is there with the shape asked for.
 
-use std::path::PathBuf;
-
 use serde_json::{Map, Value};
 
 use super::SpecOptions;
 use crate::gguf::Metadata;
-use crate::{Linear, ModelError, Norm, NormKind, RowSelect, TensorIndex, Weight};
+use crate::{ModelError, TensorIndex};
 
-/// Layers of a decoder. The deepest published has 128 or so.
-pub(super) const MAX_LAYERS: usize = 1024;
 /// Any width: of the residual stream, of a head, of a feed-forward layer, of all heads.
 pub(super) const MAX_WIDTH: usize = 1 << 20;
 /// Positions. Nothing is allocated for them here, but backends do arithmetic with them.
@@ -53,39 +49,25 @@ pub(super) struct Context<'a> {
     architecture: &'a str,
 }
 
-/// Sizes that every family has.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Dims {
-    pub(super) hidden: usize,
-    pub(super) layers: usize,
-    pub(super) heads: usize,
-    pub(super) kv_heads: usize,
-    pub(super) head_dim: usize,
-    /// Width of the feed-forward layers.
-    pub(super) ff: usize,
-    /// Positions the model was made for.
-    pub(super) context: usize,
-}
-
-/// How a family normalises.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct NormStyle {
-    pub(super) kind: NormKind,
-    pub(super) eps: f32,
-    /// See [`Norm::offset`].
-    pub(super) offset: f32,
-}
-
 /// The class name of a config.
-pub(super) fn hf_architecture(config: &Value) -> Result<&str, ModelError> {
+pub(super) fn hf_architecture<'a>(
+    config: &'a Value,
+    tensors: &dyn TensorIndex,
+) -> Result<&'a str, ModelError> {
     match config.get("architectures").and_then(Value::as_array).map(Vec::as_slice) {
         Some([Value::String(name), ..]) => Ok(name),
-        _ => Err(invalid_config("\"architectures\" should be a list that names the model's class")),
+        _ => Err(invalid_config(tensors, "\"architectures\" should be a list that names the model's class")),
     }
 }
 
-fn invalid_config(reason: impl Into<String>) -> ModelError {
-    ModelError::InvalidFile { path: PathBuf::from("config.json"), reason: reason.into() }
+/// The error for a config.json, which lies beside what the checkpoint was opened by, or in it.
+fn invalid_config(tensors: &dyn TensorIndex, reason: impl Into<String>) -> ModelError {
+    let origin = tensors.origin();
+    let folder = match origin.extension().is_some_and(|extension| extension == "safetensors") {
+        true => origin.parent().unwrap_or(origin),
+        false => origin,
+    };
+    ModelError::InvalidFile { path: folder.join("config.json"), reason: reason.into() }
 }
 
 impl<'a> Context<'a> {
@@ -99,7 +81,8 @@ impl<'a> Context<'a> {
             Some(text) => text.as_object(),
             None => config.as_object(),
         };
-        let object = object.ok_or_else(|| invalid_config("the model's description should be an object"))?;
+        let object =
+            object.ok_or_else(|| invalid_config(tensors, "the model's description should be an object"))?;
         Ok(Self { source: Source::Hf(object), tensors, options, architecture })
     }
 
@@ -146,13 +129,13 @@ impl<'a> Context<'a> {
     /// The error for a config that contradicts itself or the tensors.
     pub(super) fn invalid(&self, reason: impl Into<String>) -> ModelError {
         match self.source {
-            Source::Hf(_) => invalid_config(reason),
+            Source::Hf(_) => invalid_config(self.tensors, reason),
             Source::Gguf(metadata) => metadata.invalid(reason),
         }
     }
 
     /// The key as the file spells it, for errors and look-ups.
-    fn key(&self, name: Name) -> String {
+    pub(super) fn key(&self, name: Name) -> String {
         match self.format() {
             Format::Hf => name.hf.to_owned(),
             Format::Gguf => format!("{}.{}", self.architecture, name.gguf),
@@ -292,58 +275,6 @@ impl<'a> Context<'a> {
         ModelError::Unsupported(format!("{}: {what} is not supported", self.architecture))
     }
 
-    /// The sizes, under the keys that most families use.
-    pub(super) fn dims(&self) -> Result<Dims, ModelError> {
-        self.dims_or(&DimDefaults::default())
-    }
-
-    /// The sizes, with a family's own defaults for what its configs may leave out.
-    pub(super) fn dims_or(&self, defaults: &DimDefaults) -> Result<Dims, ModelError> {
-        let or = |value: Option<usize>, default: Option<usize>, name| {
-            value.or(default).ok_or_else(|| self.missing(name))
-        };
-        let hidden = self.require_size(HIDDEN, MAX_WIDTH)?;
-        let heads = or(self.size(HEADS, MAX_WIDTH)?, defaults.heads, HEADS)?;
-        let kv_heads = self.size(KV_HEADS, MAX_WIDTH)?.or(defaults.kv_heads).unwrap_or(heads);
-        let head_dim = self.size(HEAD_DIM, MAX_WIDTH)?.or(defaults.head_dim).unwrap_or(hidden / heads);
-        let context = or(self.size(CONTEXT, MAX_CONTEXT)?, defaults.context, CONTEXT)?;
-        let dims = Dims {
-            hidden,
-            layers: self.require_size(LAYERS, MAX_LAYERS)?,
-            heads,
-            kv_heads,
-            head_dim,
-            ff: self.size(FF, MAX_WIDTH)?.unwrap_or(0),
-            context,
-        };
-        self.check_dims(&dims)?;
-        Ok(dims)
-    }
-
-    fn check_dims(&self, dims: &Dims) -> Result<(), ModelError> {
-        if dims.heads % dims.kv_heads != 0 {
-            return Err(self.invalid(format!(
-                "{} query heads cannot share {} key and value heads",
-                dims.heads, dims.kv_heads
-            )));
-        }
-        if dims.head_dim == 0 || dims.head_dim.checked_mul(dims.heads).is_none_or(|width| width > MAX_WIDTH) {
-            return Err(
-                self.invalid(format!("{} heads of width {} are not possible", dims.heads, dims.head_dim))
-            );
-        }
-        Ok(())
-    }
-
-    /// RMS norm with the config's epsilon.
-    pub(super) fn rms(&self) -> Result<NormStyle, ModelError> {
-        let eps = self.number(RMS_EPS)?.unwrap_or(1e-6) as f32;
-        if !(0.0..1.0).contains(&eps) {
-            return Err(self.invalid(format!("{:?} should lie between 0 and 1", self.key(RMS_EPS))));
-        }
-        Ok(NormStyle { kind: NormKind::Rms, eps, offset: 0.0 })
-    }
-
     /// The context that the spec will be good for: what was asked for, at most what the model `offers`.
     pub(super) fn context_in_use(&self, offers: usize) -> Result<usize, ModelError> {
         match self.options.context {
@@ -355,82 +286,4 @@ impl<'a> Context<'a> {
             None => Ok(offers),
         }
     }
-
-    /// Whether the checkpoint has tensor `name`.
-    pub(super) fn has(&self, name: &str) -> bool {
-        self.tensors.has(name)
-    }
-
-    /// Checks that tensor `name` is there, with `shape`.
-    pub(super) fn expect(&self, name: &str, shape: &[usize]) -> Result<(), ModelError> {
-        match self.tensors.shape(name) {
-            None => Err(self.invalid(format!("tensor {name:?} is missing"))),
-            Some(found) if found == shape => Ok(()),
-            Some(found) => Err(self
-                .invalid(format!("tensor {name:?} has shape {found:?}, but the config makes it {shape:?}"))),
-        }
-    }
-
-    /// All of tensor `name`, checked to have `shape`.
-    pub(super) fn weight(&self, name: String, shape: &[usize]) -> Result<Weight, ModelError> {
-        self.expect(&name, shape)?;
-        Ok(Weight::new(name))
-    }
-
-    /// The norm whose tensors begin with `prefix`, over `len` elements.
-    pub(super) fn norm(&self, prefix: &str, len: usize, style: NormStyle) -> Result<Norm, ModelError> {
-        let bias = format!("{prefix}.bias");
-        Ok(Norm {
-            kind: style.kind,
-            weight: self.weight(format!("{prefix}.weight"), &[len])?,
-            offset: style.offset,
-            bias: if self.has(&bias) { Some(self.weight(bias, &[len])?) } else { None },
-            eps: style.eps,
-        })
-    }
-
-    /// The linear layer whose tensors begin with `prefix`, with a bias if there is one.
-    pub(super) fn linear(&self, prefix: &str, rows: usize, cols: usize) -> Result<Linear, ModelError> {
-        self.linear_rows(prefix, rows, cols, 0..rows)
-    }
-
-    /// Rows `range` of a linear layer that stacks several, `total` rows in all.
-    pub(super) fn linear_rows(
-        &self,
-        prefix: &str,
-        total: usize,
-        cols: usize,
-        range: std::ops::Range<usize>,
-    ) -> Result<Linear, ModelError> {
-        let rows = match range.len() == total {
-            true => RowSelect::All,
-            false => RowSelect::Span { start: range.start, count: range.len() },
-        };
-        let bias = format!("{prefix}.bias");
-        let bias = if self.has(&bias) { Some(self.weight(bias, &[total])?) } else { None };
-        Ok(Linear {
-            weight: Weight { rows, ..self.weight(format!("{prefix}.weight"), &[total, cols])? },
-            bias: bias.map(|bias| Weight { rows, ..bias }),
-            rows: range.len(),
-            cols,
-        })
-    }
 }
-
-/// What a family's configs may leave out.
-#[derive(Debug, Clone, Default)]
-pub(super) struct DimDefaults {
-    pub(super) heads: Option<usize>,
-    pub(super) kv_heads: Option<usize>,
-    pub(super) head_dim: Option<usize>,
-    pub(super) context: Option<usize>,
-}
-
-pub(super) const HIDDEN: Name = name("hidden_size", "embedding_length");
-pub(super) const LAYERS: Name = name("num_hidden_layers", "block_count");
-pub(super) const HEADS: Name = name("num_attention_heads", "attention.head_count");
-pub(super) const KV_HEADS: Name = name("num_key_value_heads", "attention.head_count_kv");
-pub(super) const HEAD_DIM: Name = name("head_dim", "attention.key_length");
-pub(super) const FF: Name = name("intermediate_size", "feed_forward_length");
-pub(super) const CONTEXT: Name = name("max_position_embeddings", "context_length");
-pub(super) const RMS_EPS: Name = name("rms_norm_eps", "attention.layer_norm_rms_epsilon");

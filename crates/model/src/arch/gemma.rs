@@ -4,8 +4,10 @@
 //! Safetensors hold norm weights that mean `1 + w`; GGUF's converter has added the one.
 
 use super::block::{ATTN_NORM, Block, Decoder, Ends, K_NORM, Q_NORM};
-use super::context::{Context, DimDefaults, Dims, MAX_CONTEXT, Name, NormStyle, name};
+use super::context::{Context, MAX_CONTEXT, Name, name};
+use super::dims::{DimDefaults, Dims};
 use super::rope::{Wanted, rotary};
+use super::tensors::NormStyle;
 use super::{activation, windows};
 use crate::{Activation, Attention, Ffn, Layer, Mixer, ModelError, ModelSpec, RopeLayout};
 

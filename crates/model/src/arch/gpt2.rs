@@ -4,9 +4,9 @@
 //! converter has transposed them.
 
 use super::activation;
-use super::context::{
-    CONTEXT, Context, Dims, HEADS, HIDDEN, LAYERS, MAX_CONTEXT, MAX_WIDTH, Name, NormStyle, name,
-};
+use super::context::{Context, MAX_CONTEXT, MAX_WIDTH, Name, name};
+use super::dims::{CONTEXT, Dims, HEADS, HIDDEN, LAYERS, MAX_LAYERS};
+use super::tensors::NormStyle;
 use crate::{
     Activation, Attention, Embedding, Ffn, Head, Layer, Linear, Mixer, Mlp, ModelError, ModelSpec, NormKind,
     RowSelect, Weight,
@@ -43,7 +43,7 @@ fn dims(cx: &Context<'_>) -> Result<Dims, ModelError> {
     }
     Ok(Dims {
         hidden,
-        layers: cx.require_size(key("n_layer", LAYERS), super::context::MAX_LAYERS)?,
+        layers: cx.require_size(key("n_layer", LAYERS), MAX_LAYERS)?,
         heads,
         kv_heads: heads,
         head_dim: hidden / heads,

@@ -10,6 +10,7 @@
 mod activation;
 mod block;
 mod context;
+mod dims;
 mod gemma;
 mod gpt2;
 mod gpt_oss;
@@ -20,6 +21,9 @@ mod phi3;
 mod qwen;
 mod rope;
 mod smollm3;
+mod tensors;
+#[cfg(test)]
+mod tests;
 mod windows;
 
 use context::Context;
@@ -94,13 +98,13 @@ pub fn supported() -> &'static [Family] {
 ///
 /// # Errors
 /// [`ModelError::Unsupported`] for an architecture that no family has, or a feature of one that no backend runs;
-/// [`ModelError::InvalidFile`], with the bare path `config.json`, when the config contradicts itself or the tensors.
+/// [`ModelError::InvalidFile`] when the config contradicts itself or the tensors.
 pub(crate) fn from_hf(
     config: &serde_json::Value,
     tensors: &dyn TensorIndex,
     options: &SpecOptions,
 ) -> Result<ModelSpec, ModelError> {
-    let architecture = context::hf_architecture(config)?;
+    let architecture = context::hf_architecture(config, tensors)?;
     let family = find(architecture, |family| family.hf)?;
     (family.build)(&Context::hf(architecture, config, tensors, options)?)
 }
@@ -108,7 +112,7 @@ pub(crate) fn from_hf(
 /// The spec of a GGUF file with this metadata.
 ///
 /// # Errors
-/// As [`from_hf`], with the path of the file.
+/// As [`from_hf`].
 pub(crate) fn from_gguf(
     metadata: &Metadata,
     tensors: &dyn TensorIndex,

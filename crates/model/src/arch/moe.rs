@@ -79,10 +79,16 @@ pub(super) fn count(cx: &Context<'_>, layers: usize) -> Result<Option<Experts>, 
     if count * layers > MAX_ALL_EXPERTS {
         return Err(cx.invalid(format!("{layers} layers of {count} experts are more than {MAX_ALL_EXPERTS}")));
     }
+    // llama.cpp's numbers: none said, softmax over all experts, softmax over the chosen. The two give the same weights
+    // once those sum to one, as all families here have it.
+    let gating = cx.count(name("", "expert_gating_func"), usize::MAX)?;
+    if !matches!(gating, None | Some(0 | 1 | 3)) {
+        return Err(cx.unsupported("an expert router other than softmax"));
+    }
     let top_k = cx.require_size(TOP_K, count)?;
     let ff = match cx.size(FF_MOE, super::context::MAX_WIDTH)? {
         Some(ff) => ff,
-        None => cx.require_size(super::context::FF, super::context::MAX_WIDTH)?,
+        None => cx.require_size(super::dims::FF, super::context::MAX_WIDTH)?,
     };
     Ok(Some(Experts { count, top_k, ff }))
 }
