@@ -10,6 +10,7 @@ use http::{HeaderValue, StatusCode};
 use perch_engine::EngineError;
 use perch_model::ModelError;
 use perch_protocol::{ErrorCode, ErrorEnvelope, Problem};
+use perch_text::TemplateError;
 
 /// An error as a client sees it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -120,6 +121,16 @@ impl From<ModelError> for ApiError {
         let code = match error {
             ModelError::Io { .. } => ErrorCode::EngineError,
             _ => ErrorCode::InvalidModelFile,
+        };
+        Self::new(code, error.to_string())
+    }
+}
+
+impl From<TemplateError> for ApiError {
+    fn from(error: TemplateError) -> Self {
+        let code = match error {
+            TemplateError::Limit(_) => ErrorCode::TemplateLimit,
+            _ => ErrorCode::TemplateError,
         };
         Self::new(code, error.to_string())
     }

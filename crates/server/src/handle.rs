@@ -1,9 +1,29 @@
 //! `ServerHandle`: starts the server, tells where it listens and how it is, and ends it.
+//!
+//! Every task and thread of a server belongs to its handle and has ended when [`ServerHandle::shutdown`] returns.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
 
-use crate::config::ConfigError;
-use crate::http::PortHolder;
+use perch_hub::NotFound;
+use perch_protocol::Status;
+use tokio::sync::{Mutex, Semaphore, watch};
+use tokio::time::timeout;
+use tokio_util::task::TaskTracker;
+
+use crate::activity::Activity;
+use crate::app::{App, router};
+use crate::config::{Config, ConfigError};
+use crate::http::{PortHolder, Signals, bind, serve};
+use crate::loader::Loader;
+use crate::metrics::Metrics;
+use crate::pool::{Catalogue, ModelPool};
+use crate::security::{Allowed, Guard, KeyRing};
+use crate::status::Monitor;
+
+/// Time for answers that were told to end to say so.
+const LAST_WORDS: Duration = Duration::from_millis(500);
 
 /// Why a server could not be started.
 #[derive(Debug, thiserror::Error)]
@@ -29,6 +49,9 @@ pub enum StartError {
         /// The host that was asked for.
         host: String,
     },
+    /// The default model is not there.
+    #[error(transparent)]
+    Model(#[from] NotFound),
     /// The address cannot be used.
     #[error("cannot listen on {address}: {source}")]
     Bind {
@@ -46,4 +69,130 @@ fn taken(address: &SocketAddr, holder: Option<&PortHolder>) -> String {
         None => "by another program".to_owned(),
     };
     format!("port {port} is taken {by}; stop it, or choose another port with --port (0 picks a free one)")
+}
+
+/// A running server. Dropping it ends the server without ceremony; [`ServerHandle::shutdown`] lets it finish.
+pub struct ServerHandle {
+    address: SocketAddr,
+    pool: ModelPool,
+    monitor: Arc<Monitor>,
+    signals: Signals,
+    tasks: TaskTracker,
+    /// Held while shutting down, so that a second caller waits for the first.
+    ending: Mutex<()>,
+}
+
+impl ServerHandle {
+    /// Binds, and serves from then on. The default model, if one is named, begins to load.
+    ///
+    /// # Errors
+    /// [`StartError`]: the configuration, the address or the default model cannot be used.
+    pub async fn start(config: Config, loader: Arc<dyn Loader>) -> Result<Self, StartError> {
+        config.check()?;
+        let listener = bind(&config).await?;
+        let failed = |source| StartError::Bind { address: config.host.clone(), source };
+        let address = listener.local_addr().map_err(failed)?;
+        let opened = {
+            let config = config.clone();
+            tokio::task::spawn_blocking(move || Catalogue::open(&config)).await
+        };
+        let catalogue = opened.map_err(|panic| failed(std::io::Error::other(panic)))??;
+
+        let signals = Signals::default();
+        let tasks = TaskTracker::new();
+        let pool = ModelPool::new(config.pool.clone(), catalogue, loader);
+        let metrics = Arc::new(Metrics::new());
+        let activity = Arc::new(Activity::new(metrics.clone()));
+        let url = format!("http://{}", shown(&config.host, address));
+        let monitor = Arc::new(Monitor::new(pool.clone(), activity.clone(), url, signals.stop.clone()));
+        let http = Arc::new(config.http.clone());
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let app = App {
+            pool: pool.clone(),
+            activity,
+            metrics,
+            monitor: monitor.clone(),
+            http: http.clone(),
+            text_work: Arc::new(Semaphore::new(cores)),
+            stop: signals.stop.clone(),
+            abort: signals.abort.clone(),
+        };
+        let allowed = Allowed::new(&config.host, address, &config.allowed_hosts, &config.allowed_origins);
+        let guards = Arc::new(Guard { allowed, keys: KeyRing::new(&config.keys) });
+        let router = router(app, guards);
+        tasks.spawn(serve(listener, router, http, signals.clone(), tasks.clone()));
+        tasks.spawn(monitor.clone().run());
+        if pool.default_model().is_some() {
+            tasks.spawn(signals.stop.clone().run_until_cancelled_owned(preload(pool.clone())));
+        }
+        Ok(Self { address, pool, monitor, signals, tasks, ending: Mutex::new(()) })
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Where clients find it: `http://127.0.0.1:8080`.
+    pub fn url(&self) -> String {
+        self.monitor.url().to_owned()
+    }
+
+    /// What it is doing, and every change of that.
+    pub fn status(&self) -> watch::Receiver<Status> {
+        self.monitor.watch()
+    }
+
+    /// Its models.
+    pub fn pool(&self) -> &ModelPool {
+        &self.pool
+    }
+
+    /// Takes no more requests, lets those that run finish for at most `deadline`, ends the others with an error, and
+    /// returns when all tasks and engines have ended. Calling it again waits as well.
+    pub async fn shutdown(&self, deadline: Duration) {
+        self.signals.stop.cancel();
+        let _ending = self.ending.lock().await;
+        self.tasks.close();
+        if timeout(deadline, self.tasks.wait()).await.is_err() {
+            self.signals.abort.cancel();
+            let _ = timeout(LAST_WORDS, self.tasks.wait()).await;
+            self.signals.kill.cancel();
+            self.tasks.wait().await;
+        }
+        self.pool.shutdown().await;
+        self.monitor.stopped();
+    }
+}
+
+impl Drop for ServerHandle {
+    fn drop(&mut self) {
+        self.signals.stop.cancel();
+        self.signals.abort.cancel();
+        self.signals.kill.cancel();
+        self.pool.stop();
+    }
+}
+
+impl std::fmt::Debug for ServerHandle {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ServerHandle").field("address", &self.address).finish_non_exhaustive()
+    }
+}
+
+/// Loads the default model, so that the first request need not wait, and a model that cannot be loaded is known at once.
+async fn preload(pool: ModelPool) {
+    // A failure is logged and shown by the pool itself.
+    let _ = pool.lease(None).await;
+}
+
+/// The address as a client would write it: the host by the name that was configured, unless that means all addresses.
+fn shown(host: &str, address: SocketAddr) -> String {
+    if address.ip().is_unspecified() {
+        return format!("{}:{}", if address.is_ipv4() { "127.0.0.1" } else { "[::1]" }, address.port());
+    }
+    match host.parse::<std::net::IpAddr>() {
+        Ok(_) => address.to_string(),
+        Err(_) => format!("{host}:{}", address.port()),
+    }
 }

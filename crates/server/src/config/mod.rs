@@ -22,7 +22,7 @@ pub use layer::Layer;
 pub use model::{ModelConfig, SamplingDefaults};
 pub use values::{ByteSize, Lifetime};
 
-use crate::security::{KeyConfig, Scope};
+use crate::security::KeyConfig;
 
 /// Everything a server can be told, with defaults filled in and checked.
 #[derive(Debug, Clone, PartialEq)]
