@@ -75,7 +75,7 @@ impl Context<'_> {
     }
 
     fn check_dims(&self, dims: &Dims) -> Result<(), ModelError> {
-        if dims.heads % dims.kv_heads != 0 {
+        if !dims.heads.is_multiple_of(dims.kv_heads) {
             return Err(self.invalid(format!(
                 "{} query heads cannot share {} key and value heads",
                 dims.heads, dims.kv_heads

@@ -128,7 +128,7 @@ fn find(
     names: impl Fn(&Family) -> &'static [&'static str],
 ) -> Result<&'static Family, ModelError> {
     FAMILIES.iter().find(|family| names(family).contains(&architecture)).ok_or_else(|| {
-        let known: Vec<&str> = FAMILIES.iter().flat_map(|family| names(family)).copied().collect();
+        let known: Vec<&str> = FAMILIES.iter().flat_map(&names).copied().collect();
         let shown: String = architecture.chars().take(80).collect();
         ModelError::Unsupported(format!(
             "unsupported architecture {shown:?}; supported are {}",

@@ -100,7 +100,7 @@ enum Scaling {
 
 impl Plan {
     fn check(&self, cx: &Context<'_>, wanted: &Wanted) -> Result<(), ModelError> {
-        if self.dim == 0 || self.dim % 2 != 0 || self.dim > wanted.head_dim {
+        if self.dim == 0 || !self.dim.is_multiple_of(2) || self.dim > wanted.head_dim {
             return Err(cx.invalid(format!(
                 "{} of {} elements of a head should rotate: not an even number within it",
                 self.dim, wanted.head_dim
