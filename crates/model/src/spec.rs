@@ -5,7 +5,8 @@
 //! checkpoint's metadata; a backend is one executor that walks it. There is no per-architecture forward pass.
 //!
 //! Invariants, checked by `ModelSpec::validate` before any backend sees a spec:
-//! - every `Linear` is `rows × cols` (output × input), row-major, and its tensor exists with at least those rows;
+//! - every `Linear` is `rows × cols` (output × input), row-major, and its weight selects exactly that of a tensor that
+//!   exists and is stored in a way that backends run;
 //! - `heads` is a multiple of `kv_heads`; sizes are non-zero; rope indices are in range.
 //!
 //! What a new kind of layer needs: one variant of [`Mixer`] (or [`Ffn`]) with its weights, and its answer in
@@ -138,6 +139,10 @@ pub struct Attention {
 /// The feed-forward part of a layer.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
+#[allow(
+    clippy::large_enum_variant,
+    reason = "a model has a hundred of them at most, and both kinds are large"
+)]
 pub enum Ffn {
     /// One MLP for every token.
     Dense(Mlp),
@@ -264,6 +269,9 @@ pub struct Linear {
 }
 
 /// A tensor of the checkpoint, or some rows of it. [`crate::Checkpoint::load`] resolves it.
+///
+/// A vector (one dimension, or the row that `index` picks out of two) counts as a column here: `rows` selects among its
+/// elements, so that a bias is split as its matrix is. It loads as a tensor of one row.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Weight {
     /// The tensor's name in the checkpoint. MLX-quantised tensors go by the name of their `.weight`; gpt-oss' MXFP4

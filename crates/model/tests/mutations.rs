@@ -1,11 +1,12 @@
 //! Thousands of damaged files, each opened as a user would: none panics, hangs or takes more memory than is allowed.
 //!
-//! One test in a binary of its own, because its allocator counts every byte of the process.
+//! In a binary of its own, whose tests take turns, because its allocator counts every byte of the process.
 
 mod common;
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::path::Path;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
@@ -51,6 +52,9 @@ unsafe impl GlobalAlloc for Counting {
 
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
+
+/// Held by the test that runs.
+static TURN: Mutex<()> = Mutex::new(());
 
 /// Damages `bytes` in one of the ways that files get damaged, or are made to do damage. Most of the blows fall on the
 /// first `header` bytes, where the claims are.
@@ -159,6 +163,7 @@ fn gguf_header(bytes: &[u8]) -> usize {
 
 #[test]
 fn no_damaged_file_panics_hangs_or_takes_memory_it_has_no_right_to() {
+    let _turn = TURN.lock();
     let folder = Folder::new();
     let gguf = llama_gguf();
     folder.write("llama.gguf", &gguf);
@@ -208,6 +213,7 @@ fn no_damaged_file_panics_hangs_or_takes_memory_it_has_no_right_to() {
 /// The largest legal claims: every count at its limit, the file as small as that allows.
 #[test]
 fn files_of_nothing_but_entries_stay_within_the_memory_allowed() {
+    let _turn = TURN.lock();
     let measure = |path: &Path| {
         let before = NOW.load(Ordering::Relaxed);
         PEAK.store(before, Ordering::Relaxed);

@@ -46,7 +46,7 @@ impl Checkpoint {
             )));
         }
         let selection = Selection::of(&entry.shape, weight).map_err(|reason| wrong(&reason))?;
-        self.load_selection(entry, selection, quantize).map_err(|reason| wrong(reason))
+        self.load_selection(entry, selection, quantize).map_err(wrong)
     }
 
     fn load_selection(

@@ -239,15 +239,10 @@ impl Metadata {
             .collect()
     }
 
-    /// The type number and the bytes of the value under `key`, as they stand in the file, for a copy of it.
-    pub(crate) fn raw(&self, key: &str) -> Option<(ValueType, Option<(ValueType, usize)>, &[u8])> {
-        let bytes = self.file.bytes();
-        Some(match self.slots.get(key)? {
-            Slot::Scalar(kind, range) => (*kind, None, &bytes[range.clone()]),
-            Slot::String(range) => (ValueType::String, None, &bytes[range.clone()]),
-            Slot::Array { of, count, items } => {
-                (ValueType::Array, Some((*of, *count)), &bytes[items.clone()])
-            }
-        })
+    /// Where the value under `key` lies, and its bytes, for a copy of it.
+    pub(crate) fn raw(&self, key: &str) -> Option<(&Slot, &[u8])> {
+        let slot = self.slots.get(key)?;
+        let (Slot::Scalar(_, range) | Slot::String(range) | Slot::Array { items: range, .. }) = slot;
+        Some((slot, &self.file.bytes()[range.clone()]))
     }
 }

@@ -6,7 +6,7 @@
 use std::collections::HashSet;
 use std::io::{self, Write};
 
-use super::metadata::Metadata;
+use super::metadata::{Metadata, Slot};
 use super::value::ValueType;
 use crate::DType;
 use crate::stored::{MAX_NAME_BYTES, StoredType, shown};
@@ -109,8 +109,13 @@ impl Writer {
     /// Sets everything that `metadata` holds, bit by bit.
     pub fn copy_metadata(&mut self, metadata: &Metadata) -> &mut Self {
         for key in metadata.keys() {
-            let Some((kind, items, raw)) = metadata.raw(key) else { continue };
+            let Some((slot, raw)) = metadata.raw(key) else { continue };
             let mut bytes = Vec::with_capacity(8 + raw.len());
+            let (kind, items) = match slot {
+                Slot::Scalar(kind, _) => (*kind, None),
+                Slot::String(_) => (ValueType::String, None),
+                Slot::Array { of, count, .. } => (ValueType::Array, Some((*of, *count))),
+            };
             match kind {
                 ValueType::String => push_str(&mut bytes, raw),
                 _ => bytes.extend_from_slice(raw),

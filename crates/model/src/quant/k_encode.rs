@@ -26,8 +26,8 @@ pub(super) fn q4_k(values: &[f32], out: &mut [u8]) {
     out[..2].copy_from_slice(&f16::from_f32(max_scale / 63.0).to_le_bytes());
     out[2..4].copy_from_slice(&f16::from_f32(max_min / 63.0).to_le_bytes());
     out[4..16].fill(0);
-    for j in 0..8 {
-        pack_scale_min(j, (rounded(fit.scale[j], max_scale), rounded(mins[j], max_min)), &mut out[4..16]);
+    for (j, (scale, min)) in fit.scale.into_iter().zip(mins).enumerate() {
+        pack_scale_min(j, (rounded(scale, max_scale), rounded(min, max_min)), &mut out[4..16]);
     }
 
     let (d, dmin) = (f16_at(out), f16_at(&out[2..]));

@@ -31,6 +31,8 @@ impl Folder {
 
     pub fn write(&self, name: &str, bytes: impl AsRef<[u8]>) -> PathBuf {
         let path = self.path().join(name);
+        // Some file systems sync a file that is truncated and written again, at a cost of milliseconds each time.
+        let _ = std::fs::remove_file(&path);
         std::fs::write(&path, bytes).expect("a file");
         path
     }
