@@ -13,7 +13,7 @@ use tokenizers::pre_tokenizers::metaspace::{Metaspace, PrependScheme};
 use tokenizers::{AddedToken, AddedVocabulary, ModelWrapper, NormalizerWrapper, PreTokenizerWrapper};
 
 use super::vocab::{Kind, Spelling, Vocab};
-use super::{CrateEngine, Engine, Inner, Roles, both_ways, ending, pre, spm};
+use super::{ByteEngine, CrateEngine, Engine, Inner, Roles, both_ways, ending, pre, spm};
 use crate::TextError;
 
 /// A GGUF vocabulary as plain data; field by field the `tokenizer.ggml.*` keys. `None` and empty mean absent.
@@ -210,11 +210,7 @@ fn byte_level_bpe(gguf: &GgufVocab, vocab: &Vocab, warnings: &mut Vec<String>) -
         .build()
         .map_err(TextError::invalid)?;
     Ok(Parts {
-        engine: Engine::Crate(Box::new(CrateEngine {
-            normalizer: None,
-            pre: Some(pre.build()?),
-            model: ModelWrapper::BPE(bpe),
-        })),
+        engine: Engine::Bytes(Box::new(ByteEngine::new(None, pre.cutter()?, ModelWrapper::BPE(bpe)))),
         add_bos: pre.add_bos,
         add_eos: false,
         add_sep: false,
@@ -250,8 +246,8 @@ fn unigram(gguf: &GgufVocab, vocab: &Vocab) -> Result<Parts, TextError> {
     for id in 0..vocab.len() as u32 {
         let text = vocab.text(id).unwrap_or_default();
         splits_words &= !text.char_indices().any(|(at, c)| at > 0 && c == '▁');
-        // Control tokens must keep their place but never match text; no text holds U+10FFFF twice over.
-        let matches = !matches!(vocab.kind(id), Kind::Control | Kind::Unused | Kind::Missing);
+        // Control and unknown tokens must keep their place but never match text; no text holds U+10FFFF twice over.
+        let matches = matches!(vocab.kind(id), Kind::Normal | Kind::UserDefined | Kind::Byte);
         pieces
             .push((if matches { text.to_owned() } else { format!("\u{10FFFF}\u{10FFFF}{text}") }, score(id)));
     }

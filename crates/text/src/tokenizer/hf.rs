@@ -5,8 +5,9 @@
 use serde_json::Value;
 use tokenizers::{Encoding, ModelWrapper, PostProcessor, PostProcessorWrapper, Token};
 
+use super::cut::Cutter;
 use super::vocab::{Kind, MAX_TOKENS, Spelling, Vocab};
-use super::{CrateEngine, Engine, Inner, Roles, both_ways, config, ending};
+use super::{ByteEngine, CrateEngine, Engine, Inner, Roles, both_ways, config, ending};
 use crate::TextError;
 
 /// A larger `tokenizer.json` is refused; the largest published ones have 35 MB.
@@ -32,12 +33,18 @@ pub(super) fn build(bytes: &[u8], config: Option<&Value>) -> Result<Inner, TextE
         // Training-time noise; a server's prompts must not change from run to run.
         bpe.dropout = None;
     }
+    let normalizer = tokenizer.get_normalizer().cloned();
+    let engine = match Cutter::from_json(&pre)? {
+        Some(cutter) if matches!(model, ModelWrapper::BPE(_)) => {
+            Engine::Bytes(Box::new(ByteEngine::new(normalizer, cutter, model)))
+        }
+        _ => {
+            let pre = tokenizer.get_pre_tokenizer().cloned();
+            Engine::Crate(Box::new(CrateEngine { normalizer, pre, model }))
+        }
+    };
     Ok(Inner {
-        engine: Engine::Crate(Box::new(CrateEngine {
-            normalizer: tokenizer.get_normalizer().cloned(),
-            pre: tokenizer.get_pre_tokenizer().cloned(),
-            model,
-        })),
+        engine,
         all,
         plain,
         vocab,

@@ -9,6 +9,7 @@
 //! `decode` of any ids never fails and never panics.
 
 mod config;
+mod cut;
 mod ending;
 mod gguf;
 mod hf;
@@ -75,8 +76,43 @@ struct Roles {
 
 /// What turns a piece of ordinary text into ids.
 enum Engine {
+    Bytes(Box<ByteEngine>),
     Crate(Box<CrateEngine>),
     Spm(spm::Spm),
+}
+
+/// Byte-level BPE, with the cuts made here and the merges by the crate.
+struct ByteEngine {
+    normalizer: Option<NormalizerWrapper>,
+    cutter: cut::Cutter,
+    model: ModelWrapper,
+    /// The character that stands for each byte.
+    alphabet: Vec<char>,
+}
+
+impl ByteEngine {
+    fn new(normalizer: Option<NormalizerWrapper>, cutter: cut::Cutter, model: ModelWrapper) -> Self {
+        let alphabet = (0..=255).map(vocab::byte_level_char).collect();
+        Self { normalizer, cutter, model, alphabet }
+    }
+
+    fn encode(&self, added: &AddedVocabulary, text: &str, out: &mut Vec<u32>) -> Result<(), TextError> {
+        let parts = added.extract_and_normalize(self.normalizer.as_ref(), text);
+        let mut word = String::new();
+        for (part, _, tokens) in parts.get_splits(OffsetReferential::Normalized, OffsetType::None) {
+            if let Some(tokens) = tokens {
+                out.extend(tokens.iter().map(|token| token.id));
+                continue;
+            }
+            for piece in self.cutter.cut(part)? {
+                word.clear();
+                word.extend(piece.bytes().map(|byte| self.alphabet[usize::from(byte)]));
+                let tokens = self.model.tokenize(&word).map_err(|e| TextError::Encode(e.to_string()))?;
+                out.extend(tokens.iter().map(|token| token.id));
+            }
+        }
+        Ok(())
+    }
 }
 
 /// The parts of a `tokenizers::Tokenizer` that we drive.
@@ -132,6 +168,7 @@ impl Tokenizer {
         }
         let added = if special.parse { &inner.all } else { &inner.plain };
         guarded(|| match &inner.engine {
+            Engine::Bytes(engine) => engine.encode(added, text, &mut ids),
             Engine::Crate(engine) => engine.encode(added, text, &mut ids),
             Engine::Spm(spm) => spm.encode(added, text, &mut ids),
         })?;

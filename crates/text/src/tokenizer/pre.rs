@@ -3,11 +3,7 @@
 //! The patterns are those of the models' own `tokenizer.json` files, under the names that llama.cpp's converter gives
 //! them. Each pattern in turn cuts every piece that the ones before it left; matches and gaps both become pieces.
 
-use tokenizers::pre_tokenizers::byte_level::ByteLevel;
-use tokenizers::pre_tokenizers::sequence::Sequence;
-use tokenizers::pre_tokenizers::split::{Split, SplitPattern};
-use tokenizers::{PreTokenizerWrapper, SplitDelimiterBehavior};
-
+use super::cut::Cutter;
 use crate::TextError;
 
 /// A family's way of cutting words.
@@ -19,7 +15,7 @@ pub(super) struct PreTokenizer {
     pub(super) add_bos: bool,
 }
 
-const GPT2: &str = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+";
+pub(super) const GPT2: &str = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+";
 const CONTRACTIONS: &str = "(?:'[sS]|'[tT]|'[rR][eE]|'[vV][eE]|'[mM]|'[lL][lL]|'[dD])";
 const SPACES: &str = r"\s*[\r\n]+|\s+(?!\S)|\s+";
 const SYMBOLS: &str = r" ?[^\s\p{L}\p{N}]+[\r\n]*";
@@ -129,16 +125,8 @@ fn cased_words(suffix: &str, digits: &str) -> String {
 }
 
 impl PreTokenizer {
-    /// The cuts, then the byte alphabet.
-    pub(super) fn build(&self) -> Result<PreTokenizerWrapper, TextError> {
-        let mut steps = Vec::with_capacity(self.patterns.len() + 1);
-        for pattern in &self.patterns {
-            let pattern = SplitPattern::Regex(pattern.clone());
-            let split =
-                Split::new(pattern, SplitDelimiterBehavior::Isolated, false).map_err(TextError::invalid)?;
-            steps.push(PreTokenizerWrapper::Split(split));
-        }
-        steps.push(PreTokenizerWrapper::ByteLevel(ByteLevel::new(false, false, false)));
-        Ok(PreTokenizerWrapper::Sequence(Sequence::new(steps)))
+    /// The cuts themselves.
+    pub(super) fn cutter(&self) -> Result<Cutter, TextError> {
+        Cutter::new(&self.patterns)
     }
 }

@@ -115,7 +115,8 @@ impl Spm {
         for (part, _, tokens) in parts.get_splits(OffsetReferential::Normalized, OffsetType::None) {
             if let Some(tokens) = tokens {
                 out.extend(tokens.iter().map(|token| token.id));
-                at_start = true;
+                // A user-defined token is a part of its sentence; a control token begins a new one.
+                at_start = tokens.iter().any(|token| added.is_special_token(&token.value));
             } else if !part.is_empty() {
                 let prepared = self.prepare(part, at_start)?;
                 self.encode_prepared(&prepared, out)?;

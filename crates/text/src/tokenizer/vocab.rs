@@ -198,7 +198,7 @@ impl Speller {
 }
 
 /// GPT-2's printable character for a byte: itself where printable in Latin-1, else one from U+0100 on.
-fn byte_level_char(byte: u8) -> char {
+pub(crate) fn byte_level_char(byte: u8) -> char {
     let printable = |b: u8| matches!(b, b'!'..=b'~' | 0xA1..=0xAC | 0xAE..=0xFF);
     if printable(byte) {
         return char::from(byte);
