@@ -96,7 +96,8 @@ impl Attention {
         // Layers without rotation read an empty table in its place.
         let (cos, sin) = angles.map_or((q, q), |angles| (&angles.cos, &angles.sin));
         let [out] = read([q, k, v, cos, sin], |[q, k, v, cos, sin]| {
-            let rotation = angles.map(|angles| Rotation { cos, sin, half: angles.half, layout: angles.layout });
+            let rotation =
+                angles.map(|angles| Rotation { cos, sin, half: angles.half, layout: angles.layout });
             let step = Step {
                 heads: &self.heads,
                 layer,
@@ -148,7 +149,12 @@ impl Attention {
     }
 
     /// `q`, `[heads, n, head_dim]`, over keys and values `[kv_heads, total, head_dim]` from position `first` on.
-    fn scores_and_values(&self, q: &Tensor, [k, v]: &[Tensor; 2], (span, first): (&Span, usize)) -> Result<Tensor> {
+    fn scores_and_values(
+        &self,
+        q: &Tensor,
+        [k, v]: &[Tensor; 2],
+        (span, first): (&Span, usize),
+    ) -> Result<Tensor> {
         let Heads { heads, kv_heads, head_dim, scale, softcap, .. } = self.heads;
         let (n, total) = (q.dim(1)?, k.dim(1)?);
         let dims = [32, 64, 72, 80, 96, 128, 256, 512];

@@ -36,7 +36,13 @@ pub(crate) struct ContiguousKv {
 impl ContiguousKv {
     /// Writes a layer's new keys and values, `[kv_heads, n, head_dim]`, at `position`, and returns all of them up to
     /// the last new one, without those before `first`.
-    pub(crate) fn append(&self, layer: usize, new: [Tensor; 2], position: usize, first: usize) -> Result<Pair> {
+    pub(crate) fn append(
+        &self,
+        layer: usize,
+        new: [Tensor; 2],
+        position: usize,
+        first: usize,
+    ) -> Result<Pair> {
         let [keys, values] = &self.layers[layer];
         let end = position + new[0].dim(1)?;
         let write = |all: &Tensor, new: &Tensor| -> Result<Tensor> {

@@ -118,7 +118,11 @@ impl Decoder {
                 (x, mixed) = (device.select(&x, &batch.wanted)?, device.select(&mixed, &batch.wanted)?);
             }
             let branch = attention.o.forward(device, &mixed)?;
-            let joint = Join { post: layer.post_mixer.as_ref(), scale: layer.residual_scale, next: layer.pre_ffn.as_ref() };
+            let joint = Join {
+                post: layer.post_mixer.as_ref(),
+                scale: layer.residual_scale,
+                next: layer.pre_ffn.as_ref(),
+            };
             (x, input) = join(device, joint, &x, &branch)?;
             let branch = match &layer.ffn {
                 Ffn::Dense(mlp) => mlp.forward(device, &input)?,

@@ -96,7 +96,8 @@ impl<S: SequenceKv> KvOps for KvCache<S> {
 
     fn open(&mut self, seq: SeqId, prefix: &[BlockId]) -> Result<(), BackendError> {
         self.must_be_new(seq)?;
-        let find = |id| self.blocks.get(id).ok_or_else(|| invalid(format!("there is no saved block {}", id.0)));
+        let find =
+            |id| self.blocks.get(id).ok_or_else(|| invalid(format!("there is no saved block {}", id.0)));
         let blocks = prefix.iter().map(find).collect::<Result<Vec<_>, _>>()?;
         let sequence = S::open(&self.context, &blocks)?;
         self.sequences.insert(seq, sequence);

@@ -60,7 +60,11 @@ impl Kv {
                 });
                 let shape = Shape {
                     device: device.clone(),
-                    dtype: if dtype == KvDtype::F16 { candle_core::DType::F16 } else { candle_core::DType::F32 },
+                    dtype: if dtype == KvDtype::F16 {
+                        candle_core::DType::F16
+                    } else {
+                        candle_core::DType::F32
+                    },
                     layers: heads.collect(),
                     block_tokens: PAGE_TOKENS,
                 };

@@ -7,10 +7,10 @@ use candle_core::quantized::{GgmlDType, QMatMul, QStorage, QTensor};
 use candle_core::{Module, Result, Tensor};
 use perch_model::DType;
 
+use crate::cpu::Cpu;
 use crate::cpu::elementwise;
 use crate::cpu::matmul::matmul;
 use crate::cpu::matrix::Matrix;
-use crate::cpu::Cpu;
 use crate::device::{Device, filled, read};
 
 /// A loaded `y = x · weightᵀ + bias`.
@@ -50,10 +50,10 @@ impl Weights {
                 let weight = QMatMul::from_arc(Arc::new(QTensor::new(storage, shape)?))?;
                 Ok(Weights::Blocks(weight))
             }
-            None => Ok(Weights::Dense(Tensor::from_vec(dequantise(tensor), shape, device)?.to_dtype(dense(
-                tensor.dtype(),
-                device,
-            ))?)),
+            None => Ok(Weights::Dense(
+                Tensor::from_vec(dequantise(tensor), shape, device)?
+                    .to_dtype(dense(tensor.dtype(), device))?,
+            )),
         }
     }
 
@@ -116,7 +116,11 @@ impl Linear {
     }
 
     /// The same on the CPU, as plain vectors.
-    pub(crate) fn outputs<const N: usize>(cpu: &Cpu, layers: [&Linear; N], x: &Tensor) -> Result<[Vec<f32>; N]> {
+    pub(crate) fn outputs<const N: usize>(
+        cpu: &Cpu,
+        layers: [&Linear; N],
+        x: &Tensor,
+    ) -> Result<[Vec<f32>; N]> {
         let n = x.dim(0)?;
         let mut matrices = Vec::with_capacity(N);
         for layer in layers {
@@ -124,7 +128,11 @@ impl Linear {
         }
         let mut outs = read([x], |[x]| {
             // SAFETY: a product writes every element of its output.
-            unsafe { filled(layers.map(|layer| n * layer.rows), |mut outs| matmul(&cpu.pool, &matrices, x, n, &mut outs)) }
+            unsafe {
+                filled(layers.map(|layer| n * layer.rows), |mut outs| {
+                    matmul(&cpu.pool, &matrices, x, n, &mut outs)
+                })
+            }
         })?;
         for (layer, out) in layers.iter().zip(&mut outs) {
             if let Some(bias) = &layer.bias {
@@ -196,7 +204,8 @@ fn dense(dtype: DType, device: &candle_core::Device) -> candle_core::DType {
 fn dequantise(tensor: &perch_model::Tensor) -> Vec<f32> {
     let mut values = vec![0.0; tensor.rows() * tensor.cols()];
     let row_bytes = tensor.bytes().len() / tensor.rows().max(1);
-    let rows = tensor.bytes().chunks_exact(row_bytes.max(1)).zip(values.chunks_exact_mut(tensor.cols().max(1)));
+    let rows =
+        tensor.bytes().chunks_exact(row_bytes.max(1)).zip(values.chunks_exact_mut(tensor.cols().max(1)));
     rows.for_each(|(row, out)| perch_model::quant::dequantize_row(tensor.dtype(), row, out));
     values
 }

@@ -5,7 +5,9 @@
 
 use std::sync::Arc;
 
-use perch_model::{self as model, Activation, Checkpoint, ModelError, ModelSpec, Quantize, SpecOptions, Weight};
+use perch_model::{
+    self as model, Activation, Checkpoint, ModelError, ModelSpec, Quantize, SpecOptions, Weight,
+};
 use thiserror::Error;
 
 use crate::attention::{Attention, Heads};
@@ -101,7 +103,10 @@ pub enum LoadError {
 }
 
 /// Loads `checkpoint`: its spec, and the decoder that runs it.
-pub(crate) fn load(checkpoint: &Checkpoint, options: &LoadOptions) -> Result<(ModelSpec, Decoder), LoadError> {
+pub(crate) fn load(
+    checkpoint: &Checkpoint,
+    options: &LoadOptions,
+) -> Result<(ModelSpec, Decoder), LoadError> {
     let spec = checkpoint.spec(&SpecOptions { context: options.context_length })?;
     let device = match options.device {
         DeviceKind::Cpu => Device::Cpu(Cpu { pool: Arc::clone(&options.pool), width: Width::detect() }),

@@ -169,7 +169,8 @@ impl Routes {
     fn add_biases(&self, layers: &[&Linear], out: &mut [f32]) {
         for (layer, range) in layers.iter().zip(self.groups()) {
             let Some(bias) = layer.bias() else { continue };
-            for row in out[range.start * layer.rows()..range.end * layer.rows()].chunks_exact_mut(bias.len()) {
+            for row in out[range.start * layer.rows()..range.end * layer.rows()].chunks_exact_mut(bias.len())
+            {
                 row.iter_mut().zip(bias).for_each(|(x, bias)| *x += bias);
             }
         }

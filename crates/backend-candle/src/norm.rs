@@ -66,12 +66,7 @@ impl Norm {
 }
 
 /// Joins `branch` to the residual stream `x`; returns the new stream and the next branch's input.
-pub(crate) fn join(
-    device: &Device,
-    join: Join<'_>,
-    x: &Tensor,
-    branch: &Tensor,
-) -> Result<(Tensor, Tensor)> {
+pub(crate) fn join(device: &Device, join: Join<'_>, x: &Tensor, branch: &Tensor) -> Result<(Tensor, Tensor)> {
     match device {
         Device::Cpu(cpu) => {
             let [post, next] = [join.post, join.next].map(|norm| norm.map(Norm::weights));
@@ -90,7 +85,8 @@ pub(crate) fn join(
                 Some(post) => post.forward(device, branch)?,
                 None => branch.clone(),
             };
-            let sum = if join.scale == 1.0 { (x + branch)? } else { (x + (branch * f64::from(join.scale))?)? };
+            let sum =
+                if join.scale == 1.0 { (x + branch)? } else { (x + (branch * f64::from(join.scale))?)? };
             let next = match join.next {
                 Some(next) => next.forward(device, &sum)?,
                 None => sum.clone(),

@@ -49,7 +49,10 @@ impl Angles {
             }
             RopeLayout::Interleaved => {
                 let x = turning.transpose(0, 1)?.contiguous()?.unsqueeze(0)?;
-                candle_nn::rotary_emb::rope_i(&x, &self.cos, &self.sin)?.squeeze(0)?.transpose(0, 1)?.contiguous()?
+                candle_nn::rotary_emb::rope_i(&x, &self.cos, &self.sin)?
+                    .squeeze(0)?
+                    .transpose(0, 1)?
+                    .contiguous()?
             }
         };
         if rest == 0 {

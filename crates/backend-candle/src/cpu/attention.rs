@@ -6,6 +6,8 @@
 
 mod append;
 mod micro;
+#[cfg(test)]
+mod tests;
 mod tile;
 
 use std::cell::RefCell;
@@ -225,11 +227,17 @@ fn check(step: &Step<'_>, out: &[f32]) {
     let Heads { heads, kv_heads, head_dim, .. } = *step.heads;
     let layer = step.layer();
     let tokens = step.spans.iter().map(|span| span.start + span.len).max().unwrap_or(0);
-    assert!(layer.kv_heads == kv_heads && layer.head_dim == head_dim, "the pages were laid out for another model");
+    assert!(
+        layer.kv_heads == kv_heads && layer.head_dim == head_dim,
+        "the pages were laid out for another model"
+    );
     assert!(kv_heads > 0 && heads.is_multiple_of(kv_heads), "query heads come in whole groups");
     assert!(step.q.len() == tokens * heads * head_dim && out.len() == step.q.len(), "queries and output");
     assert!(step.k.len() == tokens * kv_heads * head_dim && step.v.len() == step.k.len(), "keys and values");
-    assert!([step.q_norm, step.k_norm].into_iter().flatten().all(|norm| norm.weight.len() == head_dim), "head norms");
+    assert!(
+        [step.q_norm, step.k_norm].into_iter().flatten().all(|norm| norm.weight.len() == head_dim),
+        "head norms"
+    );
     assert!(step.sinks.is_none_or(|sinks| sinks.len() == heads), "one sink for each head");
     if let Some(Rotation { cos, sin, half, .. }) = step.rotation {
         assert!(2 * half <= head_dim && cos.len() == tokens * half && sin.len() == cos.len(), "rotation");

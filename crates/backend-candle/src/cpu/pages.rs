@@ -71,16 +71,18 @@ pub(crate) struct Layout {
 impl Layout {
     /// The layout for `spec` with elements of `element` bytes.
     pub(crate) fn new(spec: &ModelSpec, element: usize) -> Self {
+        let heads = spec.layers.iter().map(|layer| match &layer.mixer {
+            Mixer::Attention(a) => (a.kv_heads, a.head_dim),
+            other => (1, other.kv_width().0),
+        });
+        Self::of(&heads.collect::<Vec<_>>(), element)
+    }
+
+    /// The layout for layers of `(kv_heads, head_dim)`.
+    pub(crate) fn of(heads: &[(usize, usize)], element: usize) -> Self {
         let mut bytes = 0;
-        let mut layers = Vec::with_capacity(spec.layers.len());
-        for layer in &spec.layers {
-            let (kv_heads, head_dim) = match &layer.mixer {
-                Mixer::Attention(a) => (a.kv_heads, a.head_dim),
-                other => {
-                    let (width, _) = other.kv_width();
-                    (usize::from(width > 0), width)
-                }
-            };
+        let mut layers = Vec::with_capacity(heads.len());
+        for &(kv_heads, head_dim) in heads {
             let padded = head_dim.next_multiple_of(16);
             let keys = bytes;
             let values = keys + kv_heads * head_dim * PAGE_TOKENS * element;
@@ -168,6 +170,17 @@ pub(crate) struct PagedKv {
     len: usize,
 }
 
+#[cfg(test)]
+impl PagedKv {
+    /// Sets every byte of its pages.
+    pub(crate) fn fill(&mut self, byte: u8) {
+        for page in &self.pages {
+            // SAFETY: the page has that many bytes, and tests that call this share none.
+            unsafe { page.data.write_bytes(byte, page.pool.layout.bytes) };
+        }
+    }
+}
+
 impl SequenceKv for PagedKv {
     type Context = Rc<PagePool>;
     type Block = Rc<Page>;
@@ -249,5 +262,91 @@ impl<'a> PageTable<'a> {
     /// Start of the page of run `run` that holds positions `index * PAGE_TOKENS ..`.
     pub(crate) fn page(&self, run: usize, index: usize) -> *mut u8 {
         self.pages[self.starts[run]..self.starts[run + 1]][index]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use perch_engine::{BlockId, Run, Wanted};
+
+    use super::*;
+    use crate::kv::KvOps;
+
+    const A: SeqId = SeqId(1);
+    const B: SeqId = SeqId(2);
+
+    /// A cache and its pool, with sequence `A` of `len` tokens.
+    fn cache(len: usize) -> (KvCache<PagedKv>, Rc<PagePool>) {
+        let pool = PagePool::new(Layout::of(&[(2, 24), (1, 64)], 2));
+        let mut cache = KvCache::new(Rc::clone(&pool), PAGE_TOKENS);
+        cache.open(A, &[]).unwrap();
+        grow(&mut cache, A, len);
+        (cache, pool)
+    }
+
+    fn grow(cache: &mut KvCache<PagedKv>, seq: SeqId, count: usize) {
+        let run = Run { seq, tokens: &vec![0; count], position: 0, wanted: Wanted::None };
+        cache.reserve(&[run]).unwrap();
+        cache.commit(&[run]);
+    }
+
+    #[test]
+    fn tiles_do_not_overlap_and_fill_the_page() {
+        let layout = Layout::of(&[(2, 24), (1, 64)], 2);
+        let mut tiles = Vec::new();
+        for layer in &layout.layers {
+            for head in 0..layer.kv_heads {
+                tiles.push((layer.key_tile(head), layer.head_dim * PAGE_TOKENS * 2));
+                tiles.push((layer.value_tile(head), layer.padded * PAGE_TOKENS * 2));
+            }
+        }
+        tiles.sort();
+        assert_eq!(tiles[0].0, 0);
+        assert!(tiles.windows(2).all(|pair| pair[0].0 + pair[0].1 == pair[1].0));
+        assert!(tiles.iter().all(|(start, _)| start % ALIGN == 0));
+        assert_eq!(tiles.last().map(|(start, len)| start + len), Some(layout.bytes));
+    }
+
+    #[test]
+    fn open_fork_and_save_take_no_memory_and_a_write_copies_one_page() {
+        let (mut cache, pool) = cache(2 * PAGE_TOKENS + 5);
+        assert_eq!(pool.live(), 3);
+        cache.save(A, 0, BlockId(0)).unwrap();
+        cache.save(A, 1, BlockId(1)).unwrap();
+        cache.fork(A, B).unwrap();
+        cache.open(SeqId(3), &[BlockId(0), BlockId(1)]).unwrap();
+        assert_eq!(pool.live(), 3);
+        grow(&mut cache, B, 1);
+        assert_eq!(pool.live(), 4, "the half-full page had two owners");
+        grow(&mut cache, A, 1);
+        assert_eq!(pool.live(), 4, "and then had one");
+        grow(&mut cache, SeqId(3), 1);
+        assert_eq!(pool.live(), 5, "a whole page is not written again");
+        cache.truncate(SeqId(3), PAGE_TOKENS + 1).unwrap();
+        assert_eq!(pool.live(), 4);
+        grow(&mut cache, SeqId(3), 1);
+        assert_eq!(pool.live(), 5, "a saved page is copied before it is written");
+    }
+
+    #[test]
+    fn memory_goes_back_when_the_last_owner_lets_go() {
+        let (mut cache, pool) = cache(3 * PAGE_TOKENS);
+        cache.save(A, 2, BlockId(9)).unwrap();
+        cache.close(A);
+        assert_eq!((pool.live(), pool.spare.borrow().len()), (1, 2));
+        cache.trim();
+        assert_eq!((pool.live(), pool.spare.borrow().len()), (1, 0));
+        cache.forget(BlockId(9));
+        assert_eq!((pool.live(), pool.spare.borrow().len()), (0, 1));
+    }
+
+    #[test]
+    fn a_pass_that_fails_gives_its_pages_back() {
+        let (mut cache, pool) = cache(PAGE_TOKENS);
+        let run = Run { seq: A, tokens: &[0; 100], position: PAGE_TOKENS, wanted: Wanted::None };
+        cache.reserve(&[run]).unwrap();
+        assert_eq!(pool.live(), 5);
+        cache.roll_back(&[run]);
+        assert_eq!((pool.live(), cache.len_of(A).unwrap()), (1, PAGE_TOKENS));
     }
 }

@@ -58,6 +58,25 @@ impl Width {
         Width::Portable
     }
 
+    /// All that this machine has.
+    #[cfg(test)]
+    pub(crate) fn available() -> Vec<Self> {
+        let mut all = vec![Width::Portable];
+        #[cfg(target_arch = "x86_64")]
+        {
+            if Self::detect() == Width::Avx512 {
+                all.push(Width::Avx512);
+            }
+            if is_x86_feature_detected!("avx2")
+                && is_x86_feature_detected!("fma")
+                && is_x86_feature_detected!("f16c")
+            {
+                all.push(Width::Avx2);
+            }
+        }
+        all
+    }
+
     /// Runs `kernel` with these registers.
     #[inline]
     pub(crate) fn run<K: Kernel>(self, kernel: K) -> K::Output {

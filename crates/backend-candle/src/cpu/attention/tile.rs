@@ -221,7 +221,12 @@ impl<E: Element> Tile<'_, E> {
 
     /// Adds one page, whose tiles are `tiles`, to `rows`.
     #[inline(always)]
-    unsafe fn rows<L: Lanes, T: Element>(&mut self, page: usize, rows: Range<usize>, tiles: (*const T, *const T)) {
+    unsafe fn rows<L: Lanes, T: Element>(
+        &mut self,
+        page: usize,
+        rows: Range<usize>,
+        tiles: (*const T, *const T),
+    ) {
         let (layer, group) = (self.step.layer(), self.step.heads.heads / self.step.heads.kv_heads);
         let (head_dim, padded) = (layer.head_dim, layer.padded);
         let query = |row: usize| self.item.queries.start + row / group;
