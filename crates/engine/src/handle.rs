@@ -97,8 +97,7 @@ impl EngineHandle {
         }
         validate(&request, limits, config)?;
         let slot = shared.enter_queue()?;
-        let (events, received) = mpsc::unbounded_channel();
-        let generation = Generation { events: received, live: request.n, shared: shared.clone() };
+        let (generation, events) = Generation::new(request.n, shared.clone());
         let submission = Submission { request, events, slot: Some(slot) };
         // A thread that has just ended is told of by the generation's own last event.
         let _ = commands.send(Command::Generate(Box::new(submission)));
@@ -161,6 +160,12 @@ pub struct Generation {
 }
 
 impl Generation {
+    /// A generation of `n` choices, and the sender of its events.
+    pub(crate) fn new(n: usize, shared: Arc<Shared>) -> (Self, mpsc::UnboundedSender<Event>) {
+        let (sender, events) = mpsc::unbounded_channel();
+        (Self { events, live: n, shared }, sender)
+    }
+
     /// The next event; `None` after the last one. Cancel-safe.
     pub async fn next(&mut self) -> Option<Event> {
         std::future::poll_fn(|cx| self.poll_event(cx)).await

@@ -12,6 +12,8 @@ mod sampler;
 mod scheduler;
 mod shared;
 mod stats;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
 mod thread;
 mod validate;
 

@@ -97,9 +97,6 @@ impl Engine {
     pub(crate) fn step(&mut self, backend: &mut dyn Backend) -> Result<(), Fatal> {
         self.drop_abandoned();
         let runs = self.scheduler.plan();
-        if runs.is_empty() {
-            self.fail_stuck();
-        }
         self.carry_out(backend)?;
         self.run(backend, runs)?;
         self.carry_out(backend)
@@ -209,11 +206,15 @@ impl Engine {
             return; // It has been ended or preempted since.
         }
         match error {
-            BackendError::OutOfMemory(_) => {
-                self.scheduler.preempt(id);
-                self.scheduler.out_of_memory();
-            }
+            BackendError::OutOfMemory(_) => self.out_of_memory(Some(id), error),
             other => self.fail_choice(id, other),
+        }
+    }
+
+    /// Makes room, or ends the request that cannot have more.
+    fn out_of_memory(&mut self, id: Option<SeqId>, error: BackendError) {
+        if let Some(hopeless) = self.scheduler.out_of_memory(id) {
+            self.fail_choice(hopeless, error);
         }
     }
 
@@ -244,8 +245,8 @@ impl Engine {
         match backend.forward(&batch) {
             Ok(logits) => self.take_results(&runs, logits),
             Err(BackendError::Fatal(message)) => Err(Fatal(message)),
-            Err(BackendError::OutOfMemory(_)) => {
-                self.scheduler.out_of_memory();
+            Err(error @ BackendError::OutOfMemory(_)) => {
+                self.out_of_memory(None, error);
                 Ok(())
             }
             Err(error) if runs.len() == 1 => {
@@ -254,14 +255,6 @@ impl Engine {
             }
             // One of them is to blame: alone, each shows whether it is the one.
             Err(_) => runs.into_iter().try_for_each(|run| self.run(backend, vec![run])),
-        }
-    }
-
-    /// Ends the first waiting request when there is no memory for it even alone.
-    fn fail_stuck(&mut self) {
-        if let Some(id) = self.scheduler.stuck() {
-            let message = "there is not enough memory for this request's KV cache".to_owned();
-            self.fail_choice(id, BackendError::OutOfMemory(message));
         }
     }
 

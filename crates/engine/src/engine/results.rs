@@ -104,31 +104,23 @@ impl Engine {
     fn draw(&mut self, id: SeqId, row: &mut [f32]) -> Result<(), EngineError> {
         let Some(choice) = self.choices.get_mut(&id) else { return Ok(()) };
         let Some(request) = self.requests.get(&choice.arrival) else { return Ok(()) };
-        // Taken before the row changes; with it, any token's own score is known.
-        let scores = match request.logprobs {
-            Some(k) => {
-                let scores = Scores::new(&mut self.space.maxima, row, k).ok_or_else(no_finite_logit)?;
-                Some((scores, row.to_vec()))
-            }
-            None => None,
-        };
-        let token = match &mut choice.constraint {
-            None => choice.sampler.draw(row, None, &mut self.space).ok_or_else(no_finite_logit)?,
+        let (sampler, space, wanted) = (&mut choice.sampler, &mut self.space, request.logprobs);
+        let (token, logprobs) = match &mut choice.constraint {
+            None => sampler.draw_scored(row, None, wanted, space).ok_or_else(no_finite_logit)?,
             Some(constraint) => guarded(|| {
                 let mask = constraint.allowed()?;
-                let token = choice.sampler.draw(row, mask, &mut self.space);
-                let token = token.ok_or("the constraint allows no token that the model can give")?;
-                if !request.stops_at(token) {
-                    constraint.accept(token)?;
+                let drawn = sampler.draw_scored(row, mask, wanted, space);
+                let drawn = drawn.ok_or("the constraint allows no token that the model can give")?;
+                if !request.stops_at(drawn.0) {
+                    constraint.accept(drawn.0)?;
                 }
-                Ok(token)
+                Ok(drawn)
             })?,
         };
         choice.generated += 1;
         self.totals.generated_tokens += 1;
         let ending = request.ending(choice, token);
         if !matches!(ending, Some(FinishReason::Stop(_))) {
-            let logprobs = scores.map(|(scores, raw)| scores.chosen(raw[token as usize]));
             request.send(Event::Token { choice: choice.index, id: token, logprobs });
         }
         match ending {

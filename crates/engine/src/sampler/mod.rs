@@ -21,7 +21,7 @@ pub(crate) use logprobs::Scores;
 pub(crate) use select::Maxima;
 use softmax::{Weights, exp};
 
-use crate::{Sampling, TokenMask};
+use crate::{LogProbs, Sampling, TokenMask};
 
 /// How many of the best tokens are tried first when top-p has to search the whole vocabulary.
 const NUCLEUS_GUESS: usize = 64;
@@ -60,6 +60,21 @@ impl Sampler {
     pub(crate) fn penalised_prompt(params: &Sampling, prompt: &[u32]) -> Arc<HashSet<u32>> {
         let wanted = params.repetition_penalty != 1.0;
         Arc::new(prompt.iter().copied().filter(|_| wanted).collect())
+    }
+
+    /// As [`Sampler::draw`], with the log-probabilities of the token and of the `logprobs` best, if wanted.
+    pub(crate) fn draw_scored(
+        &mut self,
+        row: &mut [f32],
+        mask: Option<&TokenMask>,
+        logprobs: Option<usize>,
+        space: &mut Workspace,
+    ) -> Option<(u32, Option<LogProbs>)> {
+        let Some(k) = logprobs else { return Some((self.draw(row, mask, space)?, None)) };
+        let scores = Scores::new(&mut space.maxima, row, k)?;
+        let raw = row.to_vec();
+        let token = self.draw(row, mask, space)?;
+        Some((token, Some(scores.chosen(raw[token as usize]))))
     }
 
     /// Draws the next token from `row`, which is changed. `None` when no token is left to draw.
@@ -202,3 +217,6 @@ fn cut_nucleus(best: &mut Vec<(u32, f32)>, top_p: f32, total: f64) -> bool {
     best.truncate(last.map_or(best.len(), |i| i + 1));
     last.is_some()
 }
+
+#[cfg(test)]
+mod tests;

@@ -4,7 +4,9 @@
 //! memory; after that it grows by the token. Where the backend shares blocks, a block's KV is counted once, as the
 //! cache's, however many sequences use it, and stays as long as one does; where it copies, each copy counts.
 
-use super::{Action, Chain, Scheduler, Sequence};
+use std::collections::BTreeMap;
+
+use super::{Action, Chain, Order, Scheduler, Sequence};
 use crate::cache::Parent;
 use crate::{BlockId, SeqId};
 
@@ -157,18 +159,35 @@ impl Scheduler {
         }
     }
 
-    /// The backend has run out of memory below the budget: lowers the ceiling beneath what is in use now, then evicts
-    /// and preempts down to it.
-    pub(crate) fn out_of_memory(&mut self) {
+    /// The backend has run out of memory below the budget, for the sake of `id` if it is known. Lowers the ceiling beneath
+    /// what is in use now, and evicts and preempts down to it. Returns the sequence for which nothing more can be done:
+    /// the only one, with nothing but its own KV in memory.
+    pub(crate) fn out_of_memory(&mut self, id: Option<SeqId>) -> Option<SeqId> {
         let used = self.used();
+        let latest = |running: &BTreeMap<Order, SeqId>| running.values().next_back().copied();
+        if self.running.len() == 1
+            && let Some(only) = latest(&self.running)
+            && used <= self.sequence(only).reserved
+        {
+            return Some(only);
+        }
         self.ceiling = self.ceiling.min(used.saturating_sub((used / 16).max(1)));
+        id.into_iter().for_each(|id| self.preempt(id));
         while self.used() > self.ceiling {
             if self.evict(None) {
                 continue;
             }
-            let Some(&latest) = self.running.values().next_back() else { return };
+            let Some(latest) = latest(&self.running) else { break };
             self.preempt(latest);
         }
+        None
+    }
+
+    /// What runs alone may use the whole budget, however low the ceiling: whether memory is really short will show.
+    /// False when even the budget does not allow `tokens`.
+    pub(super) fn raise_ceiling(&mut self, tokens: usize) -> bool {
+        self.ceiling = self.ceiling.max(tokens.min(self.budget));
+        self.ceiling >= tokens
     }
 
     /// Nothing runs or waits: whatever took the memory may be gone, so the whole budget counts again.

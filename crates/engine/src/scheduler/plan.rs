@@ -14,29 +14,26 @@ const GROWTH: usize = 32;
 const SCORED_CHUNK: usize = 32;
 
 impl Scheduler {
-    /// Plans the next step: the runs of one forward pass, after the actions queued until now. Nothing to run means that
-    /// nothing is running (see [`Scheduler::stuck`]). A plan that is not carried out may be planned again.
+    /// Plans the next step: the runs of one forward pass, after the actions queued until now. Empty only when there are
+    /// no sequences. A plan that is not carried out may be planned again.
     pub(crate) fn plan(&mut self) -> Vec<PlannedRun> {
         self.grow_running();
         self.admit_waiting();
         self.cut_runs()
     }
 
-    /// The first waiting sequence, when it does not fit even alone and so would wait for ever.
-    pub(crate) fn stuck(&self) -> Option<SeqId> {
-        if self.running.is_empty() { self.waiting.values().next().copied() } else { None }
-    }
-
     /// Sets KV aside for the tokens generated since the last plan, oldest sequences first. Where there is none left,
-    /// cached blocks go first, then the latest sequences.
+    /// cached blocks go first, then the latest sequences. Even one that runs alone may have to go: it holds twins of
+    /// cached blocks on its way, and when it comes back it shares them.
     fn grow_running(&mut self) {
         for id in self.running.values().copied().collect::<Vec<_>>() {
             // Re-read each time: an older sequence may have preempted this one.
             while let Some(missing) = self.missing(id) {
+                let latest = self.running.values().next_back().copied();
                 if self.evict_until_free(missing) {
                     self.reserve_all(id);
-                } else if let Some(&latest) = self.running.values().next_back() {
-                    self.preempt(latest);
+                } else if self.running.len() > 1 || !self.raise_ceiling(self.used() + missing) {
+                    latest.into_iter().for_each(|latest| self.preempt(latest));
                 }
             }
         }
@@ -75,6 +72,9 @@ impl Scheduler {
     fn admit(&mut self, id: SeqId) -> bool {
         let seq = self.sequence(id);
         let (salt, len, scored) = (seq.salt, seq.tokens.len(), seq.scored);
+        if self.running.is_empty() {
+            self.raise_ceiling(len);
+        }
         // At least the last token is computed: its logits are wanted.
         let most = if scored { 0 } else { self.most_cached(len) };
         let tokens = std::mem::take(&mut self.sequence_mut(id).tokens);
