@@ -14,9 +14,10 @@ import llama_cpp
 import numpy as np
 
 ROOT = Path(__file__).resolve().parents[2] / "crates/model/tests/goldens/arch"
-# What llama.cpp does otherwise than the model's own code, on purpose.
+# What llama.cpp does otherwise than the model's own code.
 DIFFERS = {
-    "mistral": "has no window for mistral; only the rows within the window are compared",
+    "mistral": "no window for mistral there: rows beyond it are not compared",
+    "gpt-oss-mxfp4": "activations rounded to int8: compared loosely",
 }
 F32 = 0
 
@@ -47,12 +48,11 @@ def check(folder):
         llm.eval([token])
     found = llm.scores[: len(tokens)]
     rows = len(tokens)
-    if folder.name in DIFFERS:
-        window = json.loads((folder / "config.json").read_text())["sliding_window"]
-        rows = window
+    if folder.name == "mistral":
+        rows = json.loads((folder / "config.json").read_text())["sliding_window"]
     difference = np.abs(found - logits)[:rows].max()
     print(f"{folder.name:24} {difference:.2e} {DIFFERS.get(folder.name, '')}")
-    return difference < 0.03
+    return difference < (0.3 if folder.name == "gpt-oss-mxfp4" else 0.03)
 
 
 def main():

@@ -213,8 +213,18 @@ def others():
     config = hf.GraniteConfig(**{**COMMON, "tie_word_embeddings": True}, **multipliers)
     yield Fixture("granite", config, ARCH.GRANITE, plain(True, **metadata, rope__dimension_count=8))
     experts = dict(num_local_experts=4, num_experts_per_tok=2)
-    config = hf.GraniteMoeConfig(**{**COMMON, "intermediate_size": 32}, **multipliers, **experts)
-    yield Fixture("granite-moe", config, ARCH.GRANITE_MOE, granite_moe(plain(True, **metadata, rope__dimension_count=8)))
+    shared = dict(shared_intermediate_size=32)
+    config = hf.GraniteMoeSharedConfig(**{**COMMON, "intermediate_size": 32}, **multipliers, **experts, **shared)
+    metadata |= dict(expert_shared_feed_forward_length=32, rope__dimension_count=8)
+    yield Fixture("granite-moe-shared", config, ARCH.GRANITE_MOE, granite_moe(plain(True, **metadata)))
+
+    attention = dict(mamba_n_heads=4, mamba_d_head=16, layer_types=["full_attention"] * 2, position_embedding_type="rope", num_local_experts=0)
+    config = hf.GraniteMoeHybridConfig(**COMMON, **multipliers, **attention, shared_intermediate_size=64)
+
+    def published(config):
+        config["layer_types"] = ["attention"] * 2
+
+    yield Fixture("granite4", config, edit_config=published)
 
     config = hf.MixtralConfig(**{**COMMON, "intermediate_size": 32}, **experts)
     yield Fixture("mixtral", config, ARCH.LLAMA, mixtral)
@@ -238,6 +248,10 @@ def granite_moe(convert):
             fused = tensors.pop(f"model.layers.{i}.block_sparse_moe.input_linear.weight")
             writer.raw(f"blk.{i}.ffn_gate_exps.weight", fused[:, :ff])
             writer.raw(f"blk.{i}.ffn_up_exps.weight", fused[:, ff:])
+            shared = tensors.pop(f"model.layers.{i}.shared_mlp.input_linear.weight", None)
+            if shared is not None:
+                writer.raw(f"blk.{i}.ffn_gate_shexp.weight", shared[: config.shared_intermediate_size])
+                writer.raw(f"blk.{i}.ffn_up_shexp.weight", shared[config.shared_intermediate_size :])
         convert(writer, config, tensors)
 
     return split

@@ -11,9 +11,11 @@ PARTS = ("gate_up_proj", "down_proj")
 
 
 def fixtures(Fixture, common):
+    # This base puts the ramp's end just below a whole number: llama.cpp rounds it up, which the model does not want.
+    # (ropes.json has the case where that makes a difference.)
     rope = dict(
         rope_type="yarn",
-        rope_theta=1000.0,
+        rope_theta=76.85,
         factor=4.0,
         original_max_position_embeddings=32,
         beta_fast=32.0,

@@ -190,15 +190,25 @@ impl Block<'_> {
         if ff == 0 {
             return Err(self.cx.missing(super::dims::FF));
         }
-        let (gate, up) = match self.has(GATE) || !self.has(GATE_UP) {
-            true => (self.linear(GATE, ff, hidden)?, self.linear(UP, ff, hidden)?),
-            false => {
-                let path = self.path(GATE_UP);
-                let rows = |range| self.cx.linear_rows(&path, 2 * ff, hidden, range);
-                (rows(0..ff)?, rows(ff..2 * ff)?)
-            }
-        };
+        if !self.has(GATE) && self.has(GATE_UP) {
+            return self.fused_mlp([GATE_UP, DOWN], ff, activation);
+        }
+        let (gate, up) = (self.linear(GATE, ff, hidden)?, self.linear(UP, ff, hidden)?);
         Ok(Mlp { gate: Some(gate), up, down: self.linear(DOWN, hidden, ff)?, activation })
+    }
+
+    /// A gated MLP of width `ff` whose first matrix has the rows of the gate above those of up.
+    pub(super) fn fused_mlp(
+        &self,
+        [gate_up, down]: [Name; 2],
+        ff: usize,
+        activation: Activation,
+    ) -> Result<Mlp, ModelError> {
+        let hidden = self.dims.hidden;
+        let path = self.path(gate_up);
+        let rows = |range| self.cx.linear_rows(&path, 2 * ff, hidden, range);
+        let (gate, up) = (rows(0..ff)?, rows(ff..2 * ff)?);
+        Ok(Mlp { gate: Some(gate), up, down: self.linear(down, hidden, ff)?, activation })
     }
 
     /// A layer as Llama has it: a norm before each part.

@@ -1,7 +1,7 @@
 //! GPT-2 and distilgpt2: layer norms, learned positions, fused q, k, v, one up projection without a gate.
 //!
-//! Hugging Face keeps the matrices as `Conv1D`, `[inputs, outputs]`, with the prefix `transformer.` or without it; GGUF's
-//! converter has transposed them.
+//! Hugging Face keeps the matrices as `Conv1D`, `[inputs, outputs]`, with the prefix `transformer.` or without it; the
+//! converters to GGUF and to MLX have transposed them.
 
 use super::activation;
 use super::context::{Context, MAX_CONTEXT, MAX_WIDTH, Name, name};
@@ -19,9 +19,13 @@ pub(super) fn spec(cx: &Context<'_>) -> Result<ModelSpec, ModelError> {
     if !(0.0..1.0).contains(&eps) {
         return Err(cx.invalid("the norms' epsilon should lie between 0 and 1"));
     }
+    let root = ["transformer.", "model."].into_iter().find(|root| cx.has(&format!("{root}wte.weight")));
+    let root = root.unwrap_or("");
+    let first = format!("{root}h.0.attn.c_attn.weight");
     let gpt2 = Gpt2 {
         cx,
-        root: if cx.has("transformer.wte.weight") { "transformer." } else { "" },
+        root,
+        transposed: cx.tensors().shape(&first) == Some(&[dims.hidden, 3 * dims.hidden]),
         style: NormStyle { kind: NormKind::Layer, eps, offset: 0.0 },
         act: activation::named(cx, "activation_function", Activation::GeluTanh)?,
         falling_scale: cx.flag(name("scale_attn_by_inverse_layer_idx", ""))?.unwrap_or(false),
@@ -56,6 +60,8 @@ struct Gpt2<'a, 'c> {
     cx: &'c Context<'a>,
     dims: Dims,
     root: &'static str,
+    /// Whether the matrices are `[inputs, outputs]`.
+    transposed: bool,
     style: NormStyle,
     act: Activation,
     /// Scores of layer `i` are also divided by `i + 1`.
@@ -143,10 +149,10 @@ impl Gpt2<'_, '_> {
         })
     }
 
-    /// A linear layer, which Hugging Face stores transposed.
+    /// A linear layer, which may be stored transposed.
     fn conv(&self, layer: usize, name: Name, rows: usize, cols: usize) -> Result<Linear, ModelError> {
         let path = self.path(layer, name);
-        if self.cx.is_gguf() {
+        if !self.transposed {
             return self.cx.linear(&path, rows, cols);
         }
         let weight = self.cx.weight(format!("{path}.weight"), &[cols, rows])?;

@@ -65,9 +65,15 @@ static FAMILIES: &[Family] = &[
     Family { name: "gpt-oss", hf: &["GptOssForCausalLM"], gguf: &["gpt-oss"], build: gpt_oss::spec },
     Family {
         name: "Granite",
-        hf: &["GraniteForCausalLM", "GraniteMoeForCausalLM"],
+        hf: &["GraniteForCausalLM", "GraniteMoeForCausalLM", "GraniteMoeSharedForCausalLM"],
         gguf: &["granite", "granitemoe"],
         build: granite::spec,
+    },
+    Family {
+        name: "Granite 4 (attention only)",
+        hf: &["GraniteMoeHybridForCausalLM"],
+        gguf: &[],
+        build: granite::hybrid,
     },
     Family {
         name: "Llama",
