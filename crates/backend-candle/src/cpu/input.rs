@@ -29,7 +29,7 @@ impl<'a> Input<'a> {
     /// Prepares `x`, `[n, cols]`, for kernels with these needs.
     pub(super) fn new(pool: &'a Pool, isa: Isa, x: &'a [f32], cols: usize, needs: &[Need]) -> Self {
         let quantised = needs.contains(&Need::Quantised).then(|| QuantisedInput::new(pool, isa, x, cols));
-        let pairs = needs.contains(&Need::Pairs).then(|| PairInput::new(pool, x, cols));
+        let pairs = needs.contains(&Need::Pairs).then(|| PairInput::new(pool, isa, x, cols));
         Self { x, cols, quantised, pairs }
     }
 
@@ -169,15 +169,18 @@ pub(super) struct PairInput<'a> {
 
 impl<'a> PairInput<'a> {
     /// Rounds `x`, `[n, cols]`, to nearest, ties to even.
-    fn new(pool: &'a Pool, x: &[f32], cols: usize) -> Self {
+    fn new(pool: &'a Pool, isa: Isa, x: &[f32], cols: usize) -> Self {
         let words = cols.div_ceil(2);
         let mut data = pool.scratch().take(x.len() / cols * words);
         let rows = rows_per_part(cols);
         pool.run_chunks(&mut data, rows * words, |part, out| {
             let x = x[part * rows * cols..].chunks_exact(cols);
             for (out, x) in out.chunks_exact_mut(words).zip(x) {
-                for (out, pair) in out.iter_mut().zip(x.chunks(2)) {
-                    *out = round_bf16(pair[0]) | pair.get(1).map_or(0, |v| round_bf16(*v) << 16);
+                match isa {
+                    #[cfg(target_arch = "x86_64")]
+                    // SAFETY: the level has been detected.
+                    Isa::Avx512Bf16 => unsafe { super::avx512::round_pairs(x, out) },
+                    _ => unreachable!("{isa:?} multiplies no pairs"),
                 }
             }
         });
@@ -188,12 +191,4 @@ impl<'a> PairInput<'a> {
     pub(super) fn row(&self, m: usize) -> &[u32] {
         &self.data[m * self.words..][..self.words]
     }
-}
-
-/// The `bf16` nearest to `v`, in the lower half. Without branches, so that a row of them is vectorised.
-fn round_bf16(v: f32) -> u32 {
-    let bits = v.to_bits();
-    let rounded = bits.wrapping_add(0x7fff + (bits >> 16 & 1)) >> 16;
-    // Rounding would carry a NaN's mantissa into an infinity or beyond; cut it and keep it quiet.
-    if v.is_nan() { bits >> 16 | 0x40 } else { rounded }
 }

@@ -48,7 +48,10 @@ pub(super) struct PanelKernel {
     /// Size of a tile of so many columns.
     pub(super) tile_words: fn(usize) -> usize,
     /// Packs chosen rows `first ..` of the input, as many as a tile holds.
-    pub(super) pack_tile: fn(&Input<'_>, &Task<'_>, usize, &mut [u32]),
+    ///
+    /// # Safety
+    /// The processor has the level; the input has what the kernel needs.
+    pub(super) pack_tile: unsafe fn(&Input<'_>, &Task<'_>, usize, &mut [u32]),
     /// Weight rows `first ..`, as many as a panel holds, against all tiles; the last argument is room for the panel.
     ///
     /// # Safety

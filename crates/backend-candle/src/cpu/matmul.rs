@@ -136,7 +136,8 @@ impl<'a> Tiles<'a> {
             let words = (panel.tile_words)(job.task.weight.cols());
             let mut pack = pool.scratch().take(job.task.select.len().div_ceil(panel.tile) * words);
             pool.run_chunks(&mut pack, words, |t, tile| {
-                (panel.pack_tile)(input, &job.task, t * panel.tile, tile);
+                // SAFETY: the level is available, and the input was made for the jobs' needs.
+                unsafe { (panel.pack_tile)(input, &job.task, t * panel.tile, tile) };
             });
             pack
         });

@@ -233,13 +233,28 @@ pub(super) fn panel_words<L: Lanes>(cols: usize) -> usize {
     cols.div_ceil(L::ELEMENTS) * ROWS
 }
 
-/// Packs chosen rows `first ..` of the input as a tile; missing rows stay as they are and are not read back.
-pub(super) fn pack_tile<L: Lanes>(x: &Input<'_>, task: &Task<'_>, first: usize, tile: &mut [u32]) {
+/// Packs chosen rows `first ..` of the input as a tile; missing rows are copies of the last and are not read back.
+///
+/// # Safety
+/// The processor has the features.
+#[target_feature(enable = "avx512bw,avx512dq,avx512vl,avx512vnni")]
+pub(super) unsafe fn pack_tile<L: Lanes>(x: &Input<'_>, task: &Task<'_>, first: usize, tile: &mut [u32]) {
     let tile: &mut [TileLine] = bytemuck::cast_slice_mut(tile);
     let chains = Chains::new(tile.len());
-    for m in 0..TILE.min(task.select.len() - first) {
-        for (i, word) in L::row(x, task.select.row(first + m)).iter().enumerate() {
-            tile[chains.position(i)][m] = *word;
+    let last = task.select.len() - 1;
+    let rows: [&[u32]; TILE] = std::array::from_fn(|m| L::row(x, task.select.row((first + m).min(last))));
+    for start in (0..tile.len()).step_by(16) {
+        let count = (tile.len() - start).min(16);
+        let mask = u16::MAX >> (16 - count);
+        let columns = transpose(&std::array::from_fn(|r| match rows.get(r) {
+            // SAFETY: the mask leaves out what is beyond the row.
+            Some(row) => unsafe { _mm512_maskz_loadu_epi32(mask, row[start..].as_ptr().cast()) },
+            None => _mm512_setzero_si512(),
+        }));
+        for (i, column) in columns.into_iter().enumerate().take(count) {
+            let to = &mut tile[chains.position(start + i)];
+            // SAFETY: a line of the tile has as many words as the mask has ones.
+            unsafe { _mm512_mask_storeu_epi32(to.as_mut_ptr().cast(), u16::MAX >> (16 - TILE), column) };
         }
     }
 }

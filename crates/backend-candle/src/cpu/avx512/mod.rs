@@ -14,7 +14,7 @@ use perch_model::DType;
 use super::kernel::{Kernel, Need, PanelKernel};
 use formats::Format;
 
-pub(super) use quantise::quantise;
+pub(super) use quantise::{quantise, round_pairs};
 
 /// How far ahead of its loads a dot product fetches weights: a page, because the hardware's own prefetch stops there.
 const AHEAD: usize = 4096;

@@ -9,7 +9,7 @@ use std::arch::x86_64::*;
 
 use super::super::block::BLOCK;
 use super::super::chains::{Chains, folds_after};
-use super::super::input::{GROUP, Input};
+use super::super::input::{GROUP, Input, QuantisedView};
 use super::super::task::Task;
 use super::MAX_GROUP_BYTES;
 use super::formats::Format;
@@ -53,17 +53,39 @@ pub(super) fn tile_words(cols: usize) -> usize {
     cols / BLOCK * size_of::<TileBlock>() / 4
 }
 
-/// Packs chosen rows `first ..` of the input as a tile; missing rows stay as they are and are not read back.
-pub(super) fn pack_tile(x: &Input<'_>, task: &Task<'_>, first: usize, tile: &mut [u32]) {
+/// Packs chosen rows `first ..` of the input as a tile; missing rows are copies of the last and are not read back.
+///
+/// # Safety
+/// The processor has the features.
+#[target_feature(enable = "avx512bw,avx512dq,avx512vl,avx512vnni")]
+pub(super) unsafe fn pack_tile(x: &Input<'_>, task: &Task<'_>, first: usize, tile: &mut [u32]) {
     let tile: &mut [TileBlock] = bytemuck::cast_slice_mut(tile);
     let chains = Chains::new(tile.len());
-    for m in 0..TILE.min(task.select.len() - first) {
-        let row = x.quantised().row(task.select.row(first + m));
-        for (b, q) in row.q.chunks_exact(BLOCK).take(tile.len()).enumerate() {
-            let to = &mut tile[chains.position(b)];
-            for (to, four) in to.q.iter_mut().zip(q.chunks_exact(4)) {
-                to[m] = u32::from_le_bytes([four[0] as u8, four[1] as u8, four[2] as u8, four[3] as u8]);
+    let last = task.select.len() - 1;
+    let rows: [QuantisedView<'_>; TILE] =
+        std::array::from_fn(|m| x.quantised().row(task.select.row((first + m).min(last))));
+    // Four blocks of eight rows are 16 registers: two blocks of each row, then the two after them.
+    for start in (0..tile.len()).step_by(4) {
+        let columns = transpose(&std::array::from_fn(|r| {
+            let q = &rows[r % TILE].q[start * BLOCK + r / TILE * 64..][..64];
+            // SAFETY: the slice has 64 bytes.
+            unsafe { _mm512_loadu_si512(q.as_ptr().cast()) }
+        }));
+        for (c, column) in columns.into_iter().enumerate() {
+            let halves = [_mm512_castsi512_si256(column), _mm512_extracti64x4_epi64::<1>(column)];
+            for (h, half) in halves.into_iter().enumerate() {
+                let block = start + 2 * h + c / 8;
+                if block < tile.len() {
+                    let to = &mut tile[chains.position(block)].q[c % 8];
+                    // SAFETY: a row of the tile has 32 bytes.
+                    unsafe { _mm256_storeu_si256(to.as_mut_ptr().cast(), half) };
+                }
             }
+        }
+    }
+    for b in 0..tile.len() {
+        let to = &mut tile[chains.position(b)];
+        for (m, row) in rows.iter().enumerate() {
             let [first, second] = row.sums[b];
             to.scale[m] = row.scale[b];
             to.scaled_sum[m] = row.scaled_sum[b];
