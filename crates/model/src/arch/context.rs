@@ -77,7 +77,7 @@ impl<'a> Context<'a> {
         tensors: &'a dyn TensorIndex,
         options: &'a SpecOptions,
     ) -> Result<Self, ModelError> {
-        let object = match config.get("text_config") {
+        let object = match config.get("text_config").filter(|text| !text.is_null()) {
             Some(text) => text.as_object(),
             None => config.as_object(),
         };

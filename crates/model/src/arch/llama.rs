@@ -15,19 +15,35 @@ pub(super) fn layout(cx: &Context<'_>) -> RopeLayout {
     if cx.is_gguf() { RopeLayout::Interleaved } else { RopeLayout::Half }
 }
 
-/// Llama: a window where the config has one, experts where it counts them.
-pub(super) fn spec(cx: &Context<'_>) -> Result<ModelSpec, ModelError> {
-    with_layout(cx, layout(cx))
+/// Llama, and whatever GGUF calls so. The class has no window, though configs may keep one from an earlier life.
+pub(super) fn llama(cx: &Context<'_>) -> Result<ModelSpec, ModelError> {
+    let windows = if cx.is_gguf() { Windows::ByConfig } else { Windows::None };
+    build(cx, layout(cx), windows)
 }
 
-/// The same for families whose converters do not permute.
-pub(super) fn with_layout(cx: &Context<'_>, layout: RopeLayout) -> Result<ModelSpec, ModelError> {
+/// Mistral, Mixtral: a window where the config has one.
+pub(super) fn mistral(cx: &Context<'_>) -> Result<ModelSpec, ModelError> {
+    build(cx, layout(cx), Windows::ByConfig)
+}
+
+/// Whether a family looks at the config's window.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Windows {
+    None,
+    ByConfig,
+}
+
+/// A Llama, with experts where the config counts them.
+pub(super) fn build(cx: &Context<'_>, layout: RopeLayout, windows: Windows) -> Result<ModelSpec, ModelError> {
     let dims = cx.dims()?;
     let style = cx.rms()?;
     let act = activation::gated(cx)?;
     let rotary = rotary(cx, Wanted::new(dims.head_dim, dims.context, layout))?;
     let context = cx.context_in_use(rotary.positions.min(untempered(cx)?))?;
-    let windows = windows::by_config(cx, dims.layers, |_| true)?;
+    let windows = match windows {
+        Windows::None => vec![None; dims.layers],
+        Windows::ByConfig => windows::by_config(cx, dims.layers, |_| true)?,
+    };
     let experts = moe::count(cx, dims.layers)?;
     let decoder = Decoder::find(cx, dims);
     let layers = decoder.layers(|block, i| {
@@ -41,8 +57,8 @@ pub(super) fn with_layout(cx: &Context<'_>, layout: RopeLayout) -> Result<ModelS
     decoder.finish(layers, Ends::new(vec![rotary.rope], context, style))
 }
 
-/// Positions before which Mistral 3 leaves the attention's temperature alone. It lowers it, query by query, beyond the
-/// context of its training; a spec has no room for that, so the context ends there.
+/// Positions before which Mistral 3 leaves the attention's temperature alone. Beyond the context of its training it scales
+/// queries by their position; a spec has no room for that, so the context ends there.
 fn untempered(cx: &Context<'_>) -> Result<usize, ModelError> {
     const BETA: &str = "llama_4_scaling_beta";
     let (beta, trained) = match cx.object("rope_parameters")? {

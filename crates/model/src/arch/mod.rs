@@ -52,7 +52,6 @@ pub struct Family {
 }
 
 /// Every family, by name.
-#[rustfmt::skip]
 static FAMILIES: &[Family] = &[
     Family { name: "Gemma 2", hf: &["Gemma2ForCausalLM"], gguf: &["gemma2"], build: gemma::gemma2 },
     Family {
@@ -79,15 +78,20 @@ static FAMILIES: &[Family] = &[
         name: "Llama",
         hf: &["LlamaForCausalLM", "LLaMAForCausalLM"],
         gguf: &["llama"],
-        build: llama::spec,
+        build: llama::llama,
     },
     Family {
         name: "Mistral",
-        hf: &["MistralForCausalLM", "MinistralForCausalLM", "Ministral3ForCausalLM", "Mistral3ForConditionalGeneration"],
+        hf: &[
+            "MistralForCausalLM",
+            "MinistralForCausalLM",
+            "Ministral3ForCausalLM",
+            "Mistral3ForConditionalGeneration",
+        ],
         gguf: &["mistral3"],
-        build: llama::spec,
+        build: llama::mistral,
     },
-    Family { name: "Mixtral", hf: &["MixtralForCausalLM"], gguf: &[], build: llama::spec },
+    Family { name: "Mixtral", hf: &["MixtralForCausalLM"], gguf: &[], build: llama::mistral },
     Family { name: "Phi-3", hf: &["Phi3ForCausalLM"], gguf: &["phi3"], build: phi3::spec },
     Family { name: "Qwen2", hf: &["Qwen2ForCausalLM"], gguf: &["qwen2"], build: qwen::qwen2 },
     Family { name: "Qwen3", hf: &["Qwen3ForCausalLM"], gguf: &["qwen3"], build: qwen::qwen3 },

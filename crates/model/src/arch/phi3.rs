@@ -2,10 +2,10 @@
 //! each head that does not rotate.
 
 use super::context::Context;
-use super::llama;
+use super::llama::{self, Windows};
 use crate::{ModelError, ModelSpec, RopeLayout};
 
 /// Phi-3.
 pub(super) fn spec(cx: &Context<'_>) -> Result<ModelSpec, ModelError> {
-    llama::with_layout(cx, RopeLayout::Half)
+    llama::build(cx, RopeLayout::Half, Windows::ByConfig)
 }

@@ -168,3 +168,21 @@ fn the_head_is_the_embedding_where_the_config_or_the_tensors_say_so() {
     tensors.0.remove("lm_head.weight");
     assert_eq!(hf(&config, &tensors).unwrap().head.linear.weight.name, "model.embed_tokens.weight");
 }
+
+#[test]
+fn gpt_2_is_found_with_any_prefix_and_either_way_up() {
+    let (config, tensors) = golden("gpt2");
+    let plain = hf(&config, &tensors).unwrap();
+    let bare = tensors.renamed(|name| name.trim_start_matches("transformer.").to_owned());
+    let spec = hf(&config, &bare).unwrap();
+    assert_eq!(text(&spec, |text| text), text(&plain, |text| text.replace("transformer.", "")));
+    // MLX's converter transposes the matrices.
+    let mut upright = bare.renamed(|name| format!("model.{name}"));
+    let matrices = ["c_attn.weight", "c_proj.weight", "c_fc.weight"];
+    let turned =
+        upright.0.iter_mut().filter(|(name, _)| matrices.iter().any(|matrix| name.ends_with(matrix)));
+    turned.for_each(|(_, shape)| shape.reverse());
+    let spec = hf(&config, &upright).unwrap();
+    spec.validate(&upright).unwrap();
+    assert!(!attention(&spec, 0).q.weight.transpose && attention(&plain, 0).q.weight.transpose);
+}

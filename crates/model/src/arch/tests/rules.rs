@@ -100,6 +100,40 @@ fn windows_come_from_gguf_patterns_where_there_are_any() {
 }
 
 #[test]
+fn a_window_in_the_config_of_a_llama_means_nothing() {
+    let (mut config, tensors) = golden("llama");
+    config["sliding_window"] = 16.into();
+    assert_eq!(windows(&hf(&config, &tensors).unwrap()), [None, None]);
+}
+
+#[test]
+fn granite_4_runs_unless_a_layer_is_recurrent() {
+    let (mut config, tensors) = golden("granite4");
+    assert_eq!(attention(&hf(&config, &tensors).unwrap(), 1).rope, Some(0));
+    config["position_embedding_type"] = "nope".into();
+    assert_eq!(attention(&hf(&config, &tensors).unwrap(), 1).rope, None);
+    config["layer_types"][1] = "mamba".into();
+    assert!(hf(&config, &tensors).unwrap_err().to_string().contains("Mamba"));
+}
+
+#[test]
+fn granite_in_gguf_may_have_no_positions() {
+    let (metadata, tensors) = golden_gguf("granite");
+    let metadata = edited(&metadata, &[("granite.rope.scaling.finetuned", false.into())]);
+    assert_eq!(attention(&of_gguf(&metadata, &tensors).unwrap(), 0).rope, None);
+}
+
+#[test]
+fn what_gguf_can_say_and_no_backend_runs_is_refused() {
+    let (metadata, tensors) = golden_gguf("qwen3-moe");
+    for (key, value) in [("expert_gating_func", 2u32), ("attention.value_length", 4)] {
+        let metadata = edited(&metadata, &[(&format!("qwen3moe.{key}"), value.into())]);
+        let error = of_gguf(&metadata, &tensors).unwrap_err();
+        assert!(matches!(error, crate::ModelError::Unsupported(_)), "{key}: {error}");
+    }
+}
+
+#[test]
 fn layer_types_are_checked() {
     let (mut config, tensors) = golden("ministral");
     config["layer_types"] = json!(["sliding_attention", "chunked_attention"]);
