@@ -30,6 +30,16 @@ fn every_value_type_of_the_gguf_package_is_read() {
 }
 
 #[test]
+fn version_two_is_read_like_version_three() {
+    let mut file = EVERY_TYPE.to_vec();
+    file[4] = 2;
+    let folder = Folder::new();
+    let (two, three) = (folder.open("2.gguf", file).unwrap(), folder.open("3.gguf", EVERY_TYPE).unwrap());
+    assert!(two.names().eq(three.names()) && two.names().count() == 4);
+    assert_eq!(two.values("stack").unwrap(), three.values("stack").unwrap());
+}
+
+#[test]
 fn a_value_of_another_type_is_none_or_an_error_that_names_the_key() {
     let meta = Metadata::from_bytes("every_type.gguf", EVERY_TYPE).unwrap();
     assert_eq!(meta.get_u64("a.i8"), None, "negative");

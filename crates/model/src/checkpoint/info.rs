@@ -14,9 +14,7 @@ impl Checkpoint {
     pub fn format(&self) -> Format {
         match &self.kind {
             Kind::Gguf(_) => Format::Gguf,
-            Kind::Safetensors(config) if config.get("quantization").is_some_and(Value::is_object) => {
-                Format::MlxSafetensors
-            }
+            Kind::Safetensors(_) if self.is_mlx() => Format::MlxSafetensors,
             Kind::Safetensors(_) => Format::Safetensors,
         }
     }
@@ -49,10 +47,13 @@ impl Checkpoint {
                 let declared = metadata.get_u64("general.file_type").and_then(file_type);
                 declared.map_or_else(|| self.commonest_type(), str::to_owned)
             }
-            Kind::Safetensors(config) => match config.pointer("/quantization/bits").and_then(Value::as_u64) {
-                Some(bits) => format!("{bits}-bit (MLX)"),
-                None => self.commonest_type(),
-            },
+            Kind::Safetensors(config) if self.is_mlx() => {
+                let bits = ["/quantization/bits", "/quantization_config/bits"]
+                    .into_iter()
+                    .find_map(|path| config.pointer(path)?.as_u64());
+                bits.map_or_else(|| "MLX".to_owned(), |bits| format!("{bits}-bit (MLX)"))
+            }
+            Kind::Safetensors(_) => self.commonest_type(),
         }
     }
 
@@ -104,6 +105,11 @@ impl Checkpoint {
         let plain = matches!((parts.next(), parts.next()), (Some(Component::Normal(_)), None));
         let path = self.folder.join(name);
         (plain && matches!(self.kind, Kind::Safetensors(_)) && path.is_file()).then_some(path)
+    }
+
+    fn is_mlx(&self) -> bool {
+        let mlx = |source: &Source| matches!(source, Source::Affine(_) | Source::Foreign { .. });
+        self.tensors.values().any(|entry| mlx(&entry.source))
     }
 
     /// The type that most bytes of the weights are stored as.

@@ -205,12 +205,14 @@ impl RowSource for Rows<'_> {
             }
             return;
         }
+        // Neighbouring rows of a column lie next to each other, or a step apart: decode the stretch they are in at once.
         let count = out.len() / cols;
+        let mut stretch = vec![0.0; (count - 1) * row_step + 1];
         for col in 0..cols {
-            for row in 0..count {
-                let from = (offset + (first + row) * row_step + col * col_step) * size;
-                let value = &mut out[row * cols + col..][..1];
-                dequantize_row(self.dtype, &self.bytes[from..from + size], value);
+            let from = (offset + first * row_step + col * col_step) * size;
+            dequantize_row(self.dtype, &self.bytes[from..from + stretch.len() * size], &mut stretch);
+            for (row, value) in stretch.iter().step_by(row_step).enumerate() {
+                out[row * cols + col] = *value;
             }
         }
     }

@@ -118,18 +118,13 @@ fn shards(folder: &Path) -> Result<Vec<PathBuf>, ModelError> {
 }
 
 fn open_gguf(path: &Path) -> Result<Checkpoint, ModelError> {
+    let parts = open_all(path)?;
     let mut table = Table::default();
-    let mut metadata = None;
-    for part in open_all(path)? {
-        let (file, own, tensors) = part.into_parts();
-        metadata.get_or_insert(own);
+    for (file, tensors) in parts.files {
         table.add(file, tensors)?;
     }
     let folder = path.parent().unwrap_or(Path::new("")).to_owned();
-    match metadata {
-        Some(metadata) => Ok(table.finish(path, folder, Kind::Gguf(metadata))),
-        None => Err(ModelError::InvalidFile { path: path.to_owned(), reason: "has no parts".into() }),
-    }
+    Ok(table.finish(path, folder, Kind::Gguf(parts.metadata)))
 }
 
 /// Opens `shards`, which lie in `folder` together with config.json. `origin` is what the user named.

@@ -60,11 +60,6 @@ impl GgufFile {
         &self.metadata
     }
 
-    /// Its tensors, in the order of the file.
-    pub(crate) fn tensors(&self) -> &[StoredTensor] {
-        &self.tensors
-    }
-
     /// Its file, metadata and tensors.
     pub(crate) fn into_parts(self) -> (MappedFile, Metadata, Vec<StoredTensor>) {
         (self.file, self.metadata, self.tensors)

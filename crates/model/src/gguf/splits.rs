@@ -3,22 +3,34 @@
 //! Every part is a GGUF file with tensors of its own; the first holds the model's metadata, and all hold `split.no` and
 //! `split.count`.
 
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
-use super::GgufFile;
+use super::{GgufFile, Metadata};
 use crate::ModelError;
+use crate::map::MappedFile;
+use crate::stored::{MAX_TENSORS, StoredTensor};
 
 /// Parts of a model. The largest in use have a few dozen.
 const MAX_PARTS: usize = 1024;
 
-/// All parts of the model that the file at `path`, whichever part it is, belongs to; the first part first.
-pub(crate) fn open_all(path: &Path) -> Result<Vec<GgufFile>, ModelError> {
-    let first = GgufFile::open(path)?;
-    let claimed = first.metadata().get_usize("split.count").unwrap_or(1);
+/// A whole model: the metadata of its first part, and the tensors of every part.
+#[derive(Debug)]
+pub(crate) struct Parts {
+    /// Of the first part.
+    pub(crate) metadata: Metadata,
+    /// In order.
+    pub(crate) files: Vec<(MappedFile, Vec<StoredTensor>)>,
+}
+
+/// The model that the file at `path` belongs to, whichever part of it that is.
+pub(crate) fn open_all(path: &Path) -> Result<Parts, ModelError> {
+    let given = GgufFile::open(path)?;
+    let claimed = given.metadata().get_usize("split.count").unwrap_or(1);
     let Some(named) = PartName::of(path) else {
         return match claimed {
-            0 | 1 => Ok(vec![first]),
-            _ => Err(first.file().invalid(format!(
+            0 | 1 => Ok(given.into()),
+            _ => Err(given.file().invalid(format!(
                 "is one of {claimed} parts, but is not named like one (name-00001-of-{claimed:05}.gguf), so that the \
                  others cannot be found"
             ))),
@@ -26,41 +38,39 @@ pub(crate) fn open_all(path: &Path) -> Result<Vec<GgufFile>, ModelError> {
     };
     // One part of one, or a whole file that merely bears such a name.
     if claimed <= 1 && named.count == 1 {
-        return Ok(vec![first]);
+        return Ok(given.into());
     }
     if claimed != named.count || named.count > MAX_PARTS {
-        return Err(first
+        return Err(given
             .file()
             .invalid(format!("is named as one of {} parts, but its split.count is {claimed}", named.count)));
     }
-    let mut parts = Vec::with_capacity(named.count);
-    for number in 1..=named.count {
-        let part = named.path(number);
-        let part = GgufFile::open(&part).map_err(|error| match error {
-            ModelError::Io { path, source } if source.kind() == std::io::ErrorKind::NotFound => {
-                ModelError::InvalidFile {
-                    path,
-                    reason: format!("is missing: part {number} of {}, download it too", named.count),
-                }
-            }
-            other => other,
-        })?;
-        let (no, count) = (part.metadata().get_usize("split.no"), part.metadata().get_usize("split.count"));
-        if no != Some(number - 1) || count != Some(named.count) {
-            return Err(part.file().invalid(format!(
-                "should be part {number} of {}, but its split.no is {no:?} and its split.count {count:?}",
-                named.count
-            )));
+    drop(given);
+    let mut parts: Parts = named.open(1)?.into();
+    let claimed = parts.metadata.get_usize("split.tensors.count");
+    let mut tensors = parts.files[0].1.len();
+    for number in 2..=named.count {
+        let (file, _, table) = named.open(number)?.into_parts();
+        tensors += table.len();
+        // Checked as they come: each part alone may have as many as are allowed for all.
+        if tensors > MAX_TENSORS {
+            return Err(file.invalid(format!("with it, the model has more than {MAX_TENSORS} tensors")));
         }
-        parts.push(part);
+        parts.files.push((file, table));
     }
-    let tensors: usize = parts.iter().map(|part| part.tensors().len()).sum();
-    match parts[0].metadata().get_usize("split.tensors.count") {
-        Some(claimed) if claimed != tensors => Err(parts[0].file().invalid(format!(
+    match claimed {
+        Some(claimed) if claimed != tensors => Err(parts.metadata.invalid(format!(
             "split.tensors.count is {claimed}, but the {} parts hold {tensors} tensors",
-            parts.len()
+            named.count
         ))),
         _ => Ok(parts),
+    }
+}
+
+impl From<GgufFile> for Parts {
+    fn from(whole: GgufFile) -> Self {
+        let (file, metadata, tensors) = whole.into_parts();
+        Self { metadata, files: vec![(file, tensors)] }
     }
 }
 
@@ -92,6 +102,26 @@ impl PartName {
     /// Whether this is part 1.
     pub(crate) fn is_first(&self) -> bool {
         self.number == 1
+    }
+
+    /// Opens part `number`, which must say that it is that.
+    fn open(&self, number: usize) -> Result<GgufFile, ModelError> {
+        let missing = |path| {
+            let reason = format!("is missing: part {number} of {}, download it too", self.count);
+            ModelError::InvalidFile { path, reason }
+        };
+        let part = GgufFile::open(&self.path(number)).map_err(|error| match error {
+            ModelError::Io { path, source } if source.kind() == ErrorKind::NotFound => missing(path),
+            other => other,
+        })?;
+        let (no, count) = (part.metadata().get_usize("split.no"), part.metadata().get_usize("split.count"));
+        if no != Some(number - 1) || count != Some(self.count) {
+            return Err(part.file().invalid(format!(
+                "should be part {number} of {}, but its split.no is {no:?} and its split.count {count:?}",
+                self.count
+            )));
+        }
+        Ok(part)
     }
 
     fn path(&self, number: usize) -> PathBuf {

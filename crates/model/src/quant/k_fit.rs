@@ -3,7 +3,7 @@
 //! ggml's search (`make_qkx2_quants`, `make_qx_quants`): try a range of slightly wider and narrower grids, fit scale
 //! and minimum to each rounding by weighted least squares, keep the best. It is done here for eight sub-blocks at a
 //! time, one in each lane, so that the compiler can use vector instructions while every lane still adds its elements in
-//! ggml's order.
+//! ggml's order: the result is ggml's, bit by bit.
 
 use super::nearest;
 
@@ -42,44 +42,48 @@ fn affine_avx2(x: &[Lanes; 32]) -> Affine {
 #[inline(always)]
 fn affine_in_lanes(x: &[Lanes; 32]) -> Affine {
     const TOP: f32 = 15.0;
-    let fold = |f: fn(f32, f32) -> f32| x[1..].iter().fold(x[0], |acc, row| lanes(|l| f(acc[l], row[l])));
-    let low = fold(f32::min).map(|min| min.min(0.0));
-    let high = fold(f32::max);
-    let squares = x.iter().fold([0.0; 8], |acc, row| lanes(|l| acc[l] + row[l] * row[l]));
-    // Large elements matter more, and all matter somewhat.
-    let base = squares.map(|sum| (sum / 32.0).sqrt());
-    let weight = |row: &Lanes| lanes(|l| base[l] + row[l].abs());
-    let (mut sum_w, mut sum_x) = ([0.0; 8], [0.0; 8]);
+    let (mut low, mut high, mut squares) = (x[0], x[0], [0.0; 8]);
     for row in x {
-        let w = weight(row);
-        sum_w = lanes(|l| sum_w[l] + w[l]);
-        sum_x = lanes(|l| sum_x[l] + w[l] * row[l]);
+        for l in 0..8 {
+            low[l] = if row[l] < low[l] { row[l] } else { low[l] };
+            high[l] = if row[l] > high[l] { row[l] } else { high[l] };
+            squares[l] += row[l] * row[l];
+        }
     }
-    let error = |inverse: &Lanes, from: &Lanes, fit: &Affine| {
-        x.iter().fold([0.0; 8], |acc, row| {
-            let w = weight(row);
-            lanes(|l| {
-                let q = nearest(inverse[l] * (row[l] - from[l])).clamp(0.0, TOP);
-                let diff = fit.scale[l] * q + fit.min[l] - row[l];
-                acc[l] + w[l] * (diff * diff)
-            })
-        })
-    };
+    let low = lanes(|l| if low[l] > 0.0 { 0.0 } else { low[l] });
+    // Large elements matter more, and all matter somewhat.
+    let base = lanes(|l| (squares[l] / 32.0).sqrt());
+    let mut weights = [[0.0; 8]; 32];
+    let (mut sum_w, mut sum_x) = ([0.0; 8], [0.0; 8]);
+    for (row, w) in x.iter().zip(&mut weights) {
+        for l in 0..8 {
+            w[l] = base[l] + row[l].abs();
+            sum_w[l] += w[l];
+            sum_x[l] += w[l] * row[l];
+        }
+    }
 
+    let mut q = [[0.0; 8]; 32];
     let inverse = lanes(|l| TOP / (high[l] - low[l]));
-    let mut best = Affine { scale: inverse.map(|i| 1.0 / i), min: low };
-    let mut best_error = error(&inverse, &low, &best);
+    let mut best = Affine { scale: lanes(|l| 1.0 / inverse[l]), min: low };
+    for (row, q) in x.iter().zip(&mut q) {
+        for l in 0..8 {
+            q[l] = nearest(inverse[l] * (row[l] - low[l])).clamp(0.0, TOP);
+        }
+    }
+    let mut best_error = error(x, &weights, &q, &best);
     for step in 0..=20 {
         let top = -1.0 + 0.1 * step as f32 + TOP;
         let from = best.min; // A better minimum is where the next grids begin.
         let inverse = lanes(|l| top / (high[l] - from[l]));
         let (mut sum_q, mut sum_qq, mut sum_xq) = ([0.0; 8], [0.0; 8], [0.0; 8]);
-        for row in x {
-            let w = weight(row);
-            let q = lanes(|l| nearest(inverse[l] * (row[l] - from[l])).clamp(0.0, TOP));
-            sum_q = lanes(|l| sum_q[l] + w[l] * q[l]);
-            sum_qq = lanes(|l| sum_qq[l] + w[l] * q[l] * q[l]);
-            sum_xq = lanes(|l| sum_xq[l] + w[l] * q[l] * row[l]);
+        for ((row, w), q) in x.iter().zip(&weights).zip(&mut q) {
+            for l in 0..8 {
+                q[l] = nearest(inverse[l] * (row[l] - from[l])).clamp(0.0, TOP);
+                sum_q[l] += w[l] * q[l];
+                sum_qq[l] += w[l] * q[l] * q[l];
+                sum_xq[l] += w[l] * q[l] * row[l];
+            }
         }
         let det = lanes(|l| sum_w[l] * sum_qq[l] - sum_q[l] * sum_q[l]);
         let mut fit = Affine {
@@ -92,7 +96,7 @@ fn affine_in_lanes(x: &[Lanes; 32]) -> Affine {
                 fit.scale[l] = sum_xq[l] / sum_qq[l];
             }
         }
-        let fit_error = error(&inverse, &from, &fit);
+        let fit_error = error(x, &weights, &q, &fit);
         for l in 0..8 {
             if det[l] > 0.0 && fit_error[l] < best_error[l] {
                 (best.scale[l], best.min[l], best_error[l]) = (fit.scale[l], fit.min[l], fit_error[l]);
@@ -105,6 +109,19 @@ fn affine_in_lanes(x: &[Lanes; 32]) -> Affine {
         }
     }
     best
+}
+
+/// Weighted squared error of `x` rounded to `q`.
+#[inline(always)]
+fn error(x: &[Lanes; 32], weights: &[Lanes; 32], q: &[Lanes; 32], fit: &Affine) -> Lanes {
+    let mut sum = [0.0; 8];
+    for ((row, w), q) in x.iter().zip(weights).zip(q) {
+        for l in 0..8 {
+            let diff = fit.scale[l] * q[l] + fit.min[l] - row[l];
+            sum[l] += w[l] * (diff * diff);
+        }
+    }
+    sum
 }
 
 /// Fits `q` in -32..=31 to eight sub-blocks of 16 elements, laid out as in [`affine`]; returns their scales, which may
@@ -126,19 +143,24 @@ fn symmetric_avx2(x: &[Lanes; 16]) -> Lanes {
 
 #[inline(always)]
 fn symmetric_in_lanes(x: &[Lanes; 16]) -> Lanes {
-    let max = x
-        .iter()
-        .fold([0.0f32; 8], |max, row| lanes(|l| if row[l].abs() > max[l].abs() { row[l] } else { max[l] }));
+    let mut max = [0.0f32; 8];
+    for row in x {
+        for l in 0..8 {
+            max[l] = if row[l].abs() > max[l].abs() { row[l] } else { max[l] };
+        }
+    }
     let (mut scale, mut best) = ([0.0; 8], [0.0; 8]);
     // The plain grid first, then nine narrower and nine wider ones.
     for step in std::iter::once(0).chain((-9..=9).filter(|step| *step != 0)) {
-        let inverse = max.map(|max| -(32.0 + 0.1 * step as f32) / max);
+        let inverse = lanes(|l| -(32.0 + 0.1 * step as f32) / max[l]);
         let (mut sum_xq, mut sum_qq) = ([0.0; 8], [0.0; 8]);
         for row in x {
-            let q = lanes(|l| nearest(inverse[l] * row[l]).clamp(-32.0, 31.0));
-            let w = lanes(|l| row[l] * row[l]);
-            sum_xq = lanes(|l| sum_xq[l] + w[l] * row[l] * q[l]);
-            sum_qq = lanes(|l| sum_qq[l] + w[l] * q[l] * q[l]);
+            for l in 0..8 {
+                let q = nearest(inverse[l] * row[l]).clamp(-32.0, 31.0);
+                let w = row[l] * row[l];
+                sum_xq[l] += w * row[l] * q;
+                sum_qq[l] += w * q * q;
+            }
         }
         for l in 0..8 {
             if sum_qq[l] > 0.0 && (step == 0 || sum_xq[l] * sum_xq[l] > best[l] * sum_qq[l]) {
