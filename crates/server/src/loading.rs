@@ -6,6 +6,7 @@
 use std::fs::File;
 use std::io::Read;
 use std::path::Path;
+use std::sync::OnceLock;
 
 use perch_model::gguf::Metadata;
 use perch_model::{Checkpoint, ModelError};
@@ -18,6 +19,7 @@ use serde_json::Value;
 
 use crate::config::SamplingDefaults;
 use crate::error::ApiError;
+use crate::inference::Grammars;
 
 /// Longest tokenizer file that is read; the longest published one has 33 MB.
 const MAX_TOKENIZER: u64 = 128 << 20;
@@ -35,6 +37,8 @@ pub struct ModelText {
     pub stop_tokens: Vec<u32>,
     /// What its makers sample it with.
     pub defaults: SamplingDefaults,
+    /// Made when the first answer is to fit a schema.
+    grammars: OnceLock<Result<Grammars, String>>,
     plain: Result<ChatTemplate, TemplateError>,
     with_tools: Result<ChatTemplate, TemplateError>,
 }
@@ -60,6 +64,12 @@ impl ModelText {
         template.as_ref().map_err(|error| error.clone().into())
     }
 
+    /// What compiles grammars for its vocabulary. Blocks the first time.
+    pub(crate) fn grammars(&self) -> Result<&Grammars, &str> {
+        let grammars = self.grammars.get_or_init(|| Grammars::new(&self.tokenizer, &self.stop_tokens));
+        grammars.as_ref().map_err(String::as_str)
+    }
+
     fn new(tokenizer: Tokenizer, templates: &TemplateSet, extra_stops: Vec<u32>, defaults: SamplingDefaults) -> Self {
         for warning in tokenizer.warnings() {
             tracing::warn!("tokenizer: {warning}");
@@ -75,7 +85,15 @@ impl ModelText {
         stop_tokens.extend(extra_stops);
         stop_tokens.sort_unstable();
         stop_tokens.dedup();
-        Self { format: OutputFormat::detect(source, &tokenizer), tokenizer, stop_tokens, defaults, plain, with_tools }
+        Self {
+            format: OutputFormat::detect(source, &tokenizer),
+            tokenizer,
+            stop_tokens,
+            defaults,
+            grammars: OnceLock::new(),
+            plain,
+            with_tools,
+        }
     }
 }
 

@@ -3,6 +3,7 @@
 
 mod answer;
 mod choice;
+mod constrain;
 mod job;
 mod prepare;
 mod sampling;
@@ -11,6 +12,7 @@ mod score;
 use perch_text::ToolCall;
 
 pub(crate) use answer::{Answer, Whole, WholeChoice};
+pub(crate) use constrain::Grammars;
 pub(crate) use job::{AnswerFormat, ChatInput, Input, Job, SamplingRequest};
 pub(crate) use score::Score;
 

@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 
 use super::answer::Echo;
 use super::choice::{Choice, Reading};
+use super::constrain;
 use super::job::{AnswerFormat, ChatInput, Input, Job};
 use super::sampling::sampling;
 use crate::config::SamplingDefaults;
@@ -56,8 +57,13 @@ pub(super) fn prepare(text: &Arc<ModelText>, defaults: &SamplingDefaults, job: J
     let cache_salt = job.cache_salt.as_deref().map_or(0, salt);
     let stop_tokens = if job.ignore_eos { Vec::new() } else { text.stop_tokens.clone() };
     let max_tokens = job.max_tokens.or(defaults.max_tokens).unwrap_or(usize::MAX);
+    let constraint = match &job.format {
+        AnswerFormat::Free => None,
+        AnswerFormat::Json(schema) => Some(constrain::json(text, tail(&prompts[0].text), schema)?),
+    };
     let request = |prompt: &Prompt| GenerateRequest {
         n: job.n,
+        constraint: constraint.clone(),
         sampling: sampling.clone(),
         stop_tokens: stop_tokens.clone(),
         logprobs: job.logprobs,

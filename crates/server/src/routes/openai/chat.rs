@@ -71,6 +71,7 @@ fn job(request: ChatRequest) -> Result<Job, ApiError> {
         Some(most) => Some(usize::try_from(most).unwrap_or(usize::MAX)),
         None => None,
     };
+    let format = request.response_format.map(answer_format).transpose()?.unwrap_or_default();
     let chat = ChatInput {
         messages: chat_messages::for_template(request.messages)?,
         tools: tools(request.tools.unwrap_or_default(), request.tool_choice)?,
@@ -78,6 +79,10 @@ fn job(request: ChatRequest) -> Result<Job, ApiError> {
         kwargs: request.chat_template_kwargs.unwrap_or_default(),
         effort: request.reasoning_effort.map(effort).transpose()?,
     };
+    if matches!(format, AnswerFormat::Json(_)) && !chat.tools.is_empty() {
+        let message = "an answer cannot both fit a schema and call tools; leave out `tools` or `response_format`";
+        return Err(ApiError::unsupported("response_format", message));
+    }
     Ok(Job {
         input: Input::Chat(Box::new(chat)),
         sampling: SamplingRequest {
@@ -96,7 +101,7 @@ fn job(request: ChatRequest) -> Result<Job, ApiError> {
         stop: stops(request.stop)?,
         logprobs,
         cache_salt: request.cache_salt,
-        format: request.response_format.map(answer_format).transpose()?.unwrap_or_default(),
+        format,
         ..Job::default()
     })
 }

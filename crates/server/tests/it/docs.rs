@@ -1,0 +1,59 @@
+//! `/openapi.json`, `/docs` and `/redoc`.
+
+use serde_json::json;
+
+use crate::support::Server;
+
+#[tokio::test]
+async fn every_described_route_exists_and_the_description_is_sound() {
+    let server = Server::saying("a").await;
+    let spec = server.get("/openapi.json").await.ok();
+    assert!(spec["openapi"].as_str().unwrap().starts_with("3.1"));
+    let paths = spec["paths"].as_object().unwrap();
+    for (path, methods) in paths {
+        let path = path.replace("{id}", "tiny");
+        for method in methods.as_object().unwrap().keys() {
+            let answer = match method.as_str() {
+                "post" => server.post(&path, &json!({})).await,
+                _ if path == "/api/events" => continue,
+                _ => server.get(&path).await,
+            };
+            assert!(![404, 405].contains(&answer.status.as_u16()), "{method} {path}: {}", answer.status);
+        }
+    }
+    for path in ["/v1/models", "/v1/models/{id}", "/v1/chat/completions", "/v1/completions", "/health", "/metrics"] {
+        assert!(paths.contains_key(path), "{path}");
+    }
+    // Every reference leads somewhere.
+    let text = spec.to_string();
+    for reference in text.split("\"$ref\":\"#/components/schemas/").skip(1) {
+        let name = reference.split('"').next().unwrap();
+        assert!(spec["components"]["schemas"][name].is_object(), "{name}");
+    }
+    let chunk = &spec["components"]["schemas"]["ChatChunk"];
+    assert!(chunk["properties"]["choices"].is_object());
+}
+
+#[tokio::test]
+async fn the_pages_are_whole_without_the_network() {
+    let server = Server::start().await;
+    for page in ["/docs", "/redoc"] {
+        let answer = server.get(page).await;
+        assert_eq!(answer.status, 200);
+        assert!(answer.headers["content-type"].to_str().unwrap().starts_with("text/html"));
+        let policy = answer.headers["content-security-policy"].to_str().unwrap();
+        assert!(policy.contains("default-src 'none'") && !policy.contains("http"), "{policy}");
+        let html = answer.text().to_owned();
+        assert!(!html.contains("http://") && !html.contains("https://") && !html.contains("//cdn"), "{html}");
+        let links = html.split(['"', '\'']).filter(|part| part.starts_with('/') && part.contains('.'));
+        for link in links {
+            let asset = server.get(link).await;
+            assert_eq!(asset.status, 200, "{link}");
+            assert!(!asset.body.is_empty());
+        }
+    }
+    let script = server.get("/docs/swagger-ui-bundle.js").await;
+    assert_eq!(script.headers["content-encoding"], "gzip");
+    assert_eq!(&script.body[..2], [0x1f, 0x8b]);
+    assert_eq!(server.get("/docs/other.js").await.error().0, 404);
+}
