@@ -1,7 +1,7 @@
 //! Architectures: one file for each family, which turns a checkpoint's config into a [`ModelSpec`].
 //!
-//! A family is a function `fn(&Context) -> Result<ModelSpec, ModelError>` and a row in [`FAMILIES`]. It is written once
-//! for both formats: [`Context`] reads Hugging Face's `config.json` or GGUF's metadata under a [`Name`] that holds both
+//! A family is a function `fn(&Context) -> Result<ModelSpec, ModelError>` and a row in `FAMILIES`. It is written once
+//! for both formats: `Context` reads Hugging Face's `config.json` or GGUF's metadata under a `Name` that holds both
 //! spellings, and finds tensors the same way. What a family file says is therefore what makes that family different.
 //!
 //! Invariants: every number out of a config is bounded before it is used, nothing is allocated for a layer or an expert
