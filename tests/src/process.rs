@@ -17,10 +17,14 @@ use crate::Api;
 /// How long a server may take to say that it listens. Loading comes after that.
 const START: Duration = Duration::from_secs(30);
 
-/// The `perch` binary beside this test's own, built if need be.
+/// The `perch` binary that is tested: the one that `TESTS_PERCH` names, or the one beside this test's own, built if need
+/// be.
 pub fn perch() -> &'static Path {
     static PERCH: OnceLock<PathBuf> = OnceLock::new();
     PERCH.get_or_init(|| {
+        if let Some(perch) = env::var_os("TESTS_PERCH") {
+            return perch.into();
+        }
         let test = env::current_exe().expect("a test knows its own path");
         let profile = test.parent().and_then(Path::parent).expect("tests lie in target/PROFILE/deps");
         let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());

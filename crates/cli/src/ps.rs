@@ -51,6 +51,7 @@ fn row(model: &ModelStatus) -> [String; 7] {
         ModelState::Loading => "loading",
         ModelState::Ready => "ready",
         ModelState::Restarting => "restarting",
+        ModelState::Hung => "hung",
         ModelState::Failed => "failed",
     };
     [

@@ -16,7 +16,7 @@ use perch_model::{DType, Quantize};
 use super::recipe::{Recipe, Shape, Stored};
 
 /// Values of a tensor that are drawn; further rows repeat the first ones.
-const DISTINCT: usize = 1 << 18;
+const DISTINCT: usize = 1 << 16;
 /// Standard deviation of the logits: spread enough to favour some tokens, even enough that seeds differ.
 const LOGIT_DEVIATION: f32 = 4.0;
 
