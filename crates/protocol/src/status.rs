@@ -64,6 +64,8 @@ pub enum ModelState {
     Ready,
     /// Its engine failed and is being built again.
     Restarting,
+    /// Its engine has been at one step for minutes.
+    Hung,
     /// Could not be loaded, or its engine is gone for good.
     Failed,
 }

@@ -109,8 +109,9 @@ impl Running {
         }
     }
 
-    /// It was answered in full.
-    pub(crate) fn completed(mut self) {
+    /// It was answered in full, with so many tokens.
+    pub(crate) fn completed(mut self, tokens: u64) {
+        self.record.completion_tokens = tokens;
         self.record.outcome = Outcome::Completed;
     }
 

@@ -83,7 +83,8 @@ pub(crate) fn router(app: App, guards: Arc<Guard>) -> Router {
 
 /// CORS for the origins of the list, and no others.
 fn cors(guards: Arc<Guard>) -> CorsLayer {
-    let listed = move |origin: &HeaderValue, _: &http::request::Parts| guards.allowed.is_listed(origin.as_bytes());
+    let listed =
+        move |origin: &HeaderValue, _: &http::request::Parts| guards.allowed.is_listed(origin.as_bytes());
     CorsLayer::new()
         .allow_origin(AllowOrigin::predicate(listed))
         .allow_methods([Method::GET, Method::POST])
@@ -101,12 +102,18 @@ async fn no_route(method: Method, uri: http::Uri) -> ApiError {
 
 async fn no_method(method: Method, uri: http::Uri) -> ApiError {
     let path: String = uri.path().chars().take(200).collect();
-    ApiError::new(ErrorCode::MethodNotAllowed, format!("{path} does not answer {method}; see the header Allow"))
+    ApiError::new(
+        ErrorCode::MethodNotAllowed,
+        format!("{path} does not answer {method}; see the header Allow"),
+    )
 }
 
 fn panicked(panic: Box<dyn std::any::Any + Send>) -> axum::response::Response {
     use axum::response::IntoResponse;
-    let text = panic.downcast_ref::<String>().cloned().or_else(|| panic.downcast_ref::<&str>().map(|s| (*s).to_owned()));
+    let text = panic
+        .downcast_ref::<String>()
+        .cloned()
+        .or_else(|| panic.downcast_ref::<&str>().map(|s| (*s).to_owned()));
     tracing::error!(panic = text.unwrap_or_default(), "a handler panicked");
     ApiError::new(ErrorCode::EngineError, "Perch failed on this request; its log says more").into_response()
 }

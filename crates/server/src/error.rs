@@ -5,7 +5,7 @@
 
 use axum::Json;
 use axum::response::{IntoResponse, Response};
-use http::header::{ALLOW, RETRY_AFTER, WWW_AUTHENTICATE};
+use http::header::{RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderValue, StatusCode};
 use perch_engine::EngineError;
 use perch_model::ModelError;
@@ -78,15 +78,8 @@ impl IntoResponse for ApiError {
         if let Some(seconds) = self.retry_after_s {
             headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
         }
-        match self.code {
-            ErrorCode::InvalidApiKey => {
-                headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
-            }
-            // The router adds the true list where it knows it.
-            ErrorCode::MethodNotAllowed => {
-                headers.entry(ALLOW).or_insert(HeaderValue::from_static("GET, POST"));
-            }
-            _ => {}
+        if self.code == ErrorCode::InvalidApiKey {
+            headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
         response.extensions_mut().insert(self);
         response

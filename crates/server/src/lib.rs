@@ -21,6 +21,7 @@ mod routes;
 mod security;
 mod status;
 
+pub use self::http::PortHolder;
 pub use config::{
     ByteSize, Config, ConfigError, HttpConfig, Layer, Lifetime, ModelConfig, PoolConfig, SamplingDefaults,
     Sources,
@@ -31,4 +32,3 @@ pub use loader::{LoadError, LoadJob, Loader, Needs};
 pub use loading::ModelText;
 pub use pool::{Entry, Lease, LoadedModel, ModelPool};
 pub use security::{KeyConfig, Scope};
-pub use self::http::PortHolder;

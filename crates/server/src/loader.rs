@@ -56,7 +56,8 @@ pub enum LoadError {
 pub trait Loader: Send + Sync + 'static {
     /// What the model would take. The default counts the file's bytes, and KV in 16 bits.
     fn needs(&self, job: &LoadJob) -> Needs {
-        let floats: usize = job.spec.layers.iter().map(|layer| layer.mixer.kv_width()).map(|(k, v)| k + v).sum();
+        let floats: usize =
+            job.spec.layers.iter().map(|layer| layer.mixer.kv_width()).map(|(k, v)| k + v).sum();
         Needs { weight_bytes: job.checkpoint.weights_bytes(), kv_bytes_per_token: 2 * floats as u64 }
     }
 

@@ -70,7 +70,12 @@ impl ModelText {
         grammars.as_ref().map_err(String::as_str)
     }
 
-    fn new(tokenizer: Tokenizer, templates: &TemplateSet, extra_stops: Vec<u32>, defaults: SamplingDefaults) -> Self {
+    fn new(
+        tokenizer: Tokenizer,
+        templates: &TemplateSet,
+        extra_stops: Vec<u32>,
+        defaults: SamplingDefaults,
+    ) -> Self {
         for warning in tokenizer.warnings() {
             tracing::warn!("tokenizer: {warning}");
         }
@@ -156,8 +161,9 @@ fn vocab(metadata: &Metadata) -> GgufVocab {
     let key = |name: &str| format!("tokenizer.ggml.{name}");
     let id = |name: &str| metadata.get_u64(&key(name)).and_then(|id| u32::try_from(id).ok());
     let flag = |name: &str| metadata.get_bool(&key(name));
-    let strings =
-        |name: &str| metadata.get_strs(&key(name)).map(|all| all.map(str::to_owned).collect()).unwrap_or_default();
+    let strings = |name: &str| {
+        metadata.get_strs(&key(name)).map(|all| all.map(str::to_owned).collect()).unwrap_or_default()
+    };
     let integers = |name: &str| metadata.get_i64s(&key(name)).unwrap_or_default();
     GgufVocab {
         model: metadata.get_str(&key("model")).unwrap_or_default().to_owned(),
@@ -196,14 +202,15 @@ fn generation_defaults(config: &Value) -> SamplingDefaults {
     })
 }
 
-/// A file's defaults without those that no request could have: the file is not to make every request fail.
+/// A file's defaults, or none if any of them is one that no request could have: the file is not to make every request
+/// fail.
 fn usable(defaults: SamplingDefaults) -> SamplingDefaults {
-    SamplingDefaults {
-        temperature: defaults.temperature.filter(|t| (0.0..=2.0).contains(t)),
-        top_p: defaults.top_p.filter(|p| *p > 0.0 && *p <= 1.0),
-        min_p: defaults.min_p.filter(|p| (0.0..=1.0).contains(p)),
-        repetition_penalty: defaults.repetition_penalty.filter(|r| *r > 0.0 && *r <= 10.0),
-        ..defaults
+    match defaults.out_of_range() {
+        None => defaults,
+        Some(reason) => {
+            tracing::warn!("the model's own sampling defaults are left out: {reason}");
+            SamplingDefaults::default()
+        }
     }
 }
 

@@ -20,7 +20,11 @@ pub(crate) struct RequestId(pub(crate) String);
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// Middleware.
-pub(crate) async fn observe(State(metrics): State<Arc<Metrics>>, mut request: Request, next: Next) -> Response {
+pub(crate) async fn observe(
+    State(metrics): State<Arc<Metrics>>,
+    mut request: Request,
+    next: Next,
+) -> Response {
     let begun = Instant::now();
     let id = Uuid::now_v7().simple().to_string();
     // The pattern and not the path: what is counted must not be for clients to make up.

@@ -4,6 +4,7 @@
 //! ten a second), and numbers that only drift (rates, memory) once a second while there is work, else every three.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
 use parking_lot::Mutex;
@@ -31,12 +32,19 @@ pub(crate) struct Monitor {
     stopping: CancellationToken,
     sampler: Mutex<Sampler>,
     sender: watch::Sender<Status>,
+    /// The server has ended.
+    ended: AtomicBool,
     /// Somebody has begun to watch.
     watched: Notify,
 }
 
 impl Monitor {
-    pub(crate) fn new(pool: ModelPool, activity: Arc<Activity>, url: String, stopping: CancellationToken) -> Self {
+    pub(crate) fn new(
+        pool: ModelPool,
+        activity: Arc<Activity>,
+        url: String,
+        stopping: CancellationToken,
+    ) -> Self {
         Self {
             pool,
             activity,
@@ -45,6 +53,7 @@ impl Monitor {
             stopping,
             sampler: Mutex::new(Sampler::new()),
             sender: watch::Sender::default(),
+            ended: AtomicBool::new(false),
             watched: Notify::new(),
         }
     }
@@ -56,6 +65,10 @@ impl Monitor {
 
     /// The status now.
     pub(crate) fn now(&self) -> Status {
+        let version = env!("CARGO_PKG_VERSION").to_owned();
+        if self.ended.load(Ordering::Acquire) {
+            return Status { version, ..Status::default() };
+        }
         let models = self.pool.status();
         let requests = self.activity.counts();
         let error = trouble(&models, self.pool.default_model());
@@ -69,7 +82,7 @@ impl Monitor {
         Status {
             state,
             error,
-            version: env!("CARGO_PKG_VERSION").to_owned(),
+            version,
             url: Some(self.url.clone()),
             started_at: Some(self.started_at),
             rates: self.rates(),
@@ -110,7 +123,8 @@ impl Monitor {
 
     /// The server has ended.
     pub(crate) fn stopped(&self) {
-        self.sender.send_replace(Status { version: env!("CARGO_PKG_VERSION").to_owned(), ..Status::default() });
+        self.ended.store(true, Ordering::Release);
+        self.sender.send_replace(self.now());
     }
 
     /// Keeps the watchers up to date until the server stops.
@@ -152,7 +166,7 @@ impl Monitor {
 fn trouble(models: &[ModelStatus], default: Option<&str>) -> Option<Problem> {
     let broken = models.iter().find(|model| match model.state {
         ModelState::Failed => model.loaded_at.is_some() || Some(&*model.id) == default,
-        ModelState::Restarting => true,
+        ModelState::Restarting | ModelState::Hung => true,
         ModelState::Loading | ModelState::Ready => false,
     })?;
     let unknown = || Problem {

@@ -64,6 +64,8 @@ pub struct HttpConfig {
     pub max_connections: usize,
     /// Time for a client to send its headers, and as much again for its body to go on.
     pub header_timeout: Duration,
+    /// Time in which a client must take something of what is sent to it.
+    pub write_timeout: Duration,
     /// Time between comments that keep a silent stream alive.
     pub keep_alive: Duration,
 }
@@ -101,6 +103,7 @@ impl Default for HttpConfig {
             max_body_bytes: 16 << 20,
             max_connections: 1024,
             header_timeout: Duration::from_secs(10),
+            write_timeout: Duration::from_secs(60),
             keep_alive: Duration::from_secs(10),
         }
     }
@@ -195,7 +198,7 @@ impl Config {
             max_body_bytes: layer.max_body.map_or(http.max_body_bytes, |size| size.0),
             max_connections: layer.max_connections.unwrap_or(http.max_connections),
             header_timeout: seconds(layer.header_timeout, http.header_timeout),
-            keep_alive: http.keep_alive,
+            ..http.clone()
         };
         let pool = PoolConfig {
             max_models: layer.max_models.unwrap_or(pool.max_models),
@@ -255,6 +258,9 @@ impl Config {
         for model in &self.models {
             if model.id.is_empty() {
                 return Err(ConfigError::invalid("models.id", "must not be empty"));
+            }
+            if let Some(reason) = model.defaults.out_of_range() {
+                return Err(ConfigError::invalid(format!("models.{}.defaults", model.id), reason));
             }
             if model.path.is_some() && model.repo.is_some() {
                 return Err(ConfigError::invalid(

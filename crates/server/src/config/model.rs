@@ -70,6 +70,23 @@ pub struct SamplingDefaults {
 }
 
 impl SamplingDefaults {
+    /// What is wrong with the first value that no request could have.
+    pub(crate) fn out_of_range(&self) -> Option<String> {
+        let checks = [
+            ("temperature", self.temperature, 0.0, 2.0),
+            ("top_p", self.top_p, f32::MIN_POSITIVE, 1.0),
+            ("min_p", self.min_p, 0.0, 1.0),
+            ("repetition_penalty", self.repetition_penalty, 0.01, 10.0),
+            ("presence_penalty", self.presence_penalty, -2.0, 2.0),
+            ("frequency_penalty", self.frequency_penalty, -2.0, 2.0),
+            ("max_tokens", self.max_tokens.map(|tokens| tokens as f32), 1.0, f32::MAX),
+        ];
+        let bad = checks
+            .into_iter()
+            .find(|(_, value, low, high)| value.is_some_and(|v| !(*low..=*high).contains(&v)));
+        bad.map(|(name, value, ..)| format!("{name} cannot be {}", value.unwrap_or_default()))
+    }
+
     /// `self` where it says something, else `other`.
     pub fn or(self, other: &Self) -> Self {
         Self {

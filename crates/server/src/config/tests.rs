@@ -125,6 +125,7 @@ fn values_that_cannot_be_used_are_named() {
     fails("[[keys]]\nscopes = [\"inference\"]", &["keys"]);
     fails("[[keys]]\nkey = \"k\"\nscopes = [\"root\"]", &["root", "admin"]);
     fails("[[keys]]\nsha256 = \"abc\"", &["sha256"]);
+    fails("[[models]]\nid = \"a\"\ndefaults.top_p = 2.0", &["models.a.defaults", "top_p", "2"]);
     fails("[[models]]\nid = \"a\"\n[[models]]\nid = \"b\"\naliases = [\"a\"]", &["`a`", "twice"]);
     fails("[[models]]\nid = \"a\"\npath = \"p\"\nrepo = \"o/n\"", &["path", "repo"]);
 }

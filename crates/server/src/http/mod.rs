@@ -2,6 +2,7 @@
 
 mod listen;
 mod serve;
+mod stall;
 
 pub use listen::PortHolder;
 

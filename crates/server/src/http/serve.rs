@@ -19,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::ServiceExt;
 
+use super::stall::Stall;
 use crate::config::HttpConfig;
 use crate::security::LocalIp;
 
@@ -66,7 +67,8 @@ pub(crate) async fn serve(
         match accepted {
             None => return,
             Some((Ok((stream, _)), place)) => {
-                tracker.spawn(connection(stream, place, builder.clone(), router.clone(), signals.clone()));
+                let stream = Accepted { stream, place, write_timeout: limits.write_timeout };
+                tracker.spawn(connection(stream, builder.clone(), router.clone(), signals.clone()));
             }
             Some((Err(error), _)) => {
                 tracing::warn!(%error, "a connection could not be accepted");
@@ -77,13 +79,15 @@ pub(crate) async fn serve(
     }
 }
 
-async fn connection(
+/// A connection that has been let in.
+struct Accepted {
     stream: TcpStream,
     place: OwnedSemaphorePermit,
-    builder: http1::Builder,
-    router: Router,
-    signals: Signals,
-) {
+    write_timeout: Duration,
+}
+
+async fn connection(accepted: Accepted, builder: http1::Builder, router: Router, signals: Signals) {
+    let Accepted { stream, place, write_timeout } = accepted;
     let Ok(local) = stream.local_addr() else { return };
     // Tokens are small packets, and each should go out when it is there.
     let _ = stream.set_nodelay(true);
@@ -91,7 +95,8 @@ async fn connection(
         request.extensions_mut().insert(LocalIp(local.ip()));
         router.clone().oneshot(request.map(Body::new))
     });
-    let mut connection = std::pin::pin!(builder.serve_connection(TokioIo::new(stream), service));
+    let mut connection =
+        std::pin::pin!(builder.serve_connection(TokioIo::new(Stall::new(stream, write_timeout)), service));
     let mut stopping = false;
     loop {
         tokio::select! {

@@ -90,7 +90,7 @@ impl Answer {
             self.running.as_ref()?;
             if self.open == 0 {
                 self.events.clear();
-                self.running.take()?.completed();
+                self.running.take()?.completed(self.tally.completion_tokens);
                 return Some(Ok(Delta::Done(self.tally)));
             }
             let event = tokio::select! {
@@ -110,7 +110,8 @@ impl Answer {
 
     /// All of it.
     pub(crate) async fn whole(mut self) -> Result<Whole, ApiError> {
-        let mut whole = Whole { choices: Vec::new(), tally: Tally::default(), model: self.model().to_owned() };
+        let mut whole =
+            Whole { choices: Vec::new(), tally: Tally::default(), model: self.model().to_owned() };
         whole.choices.resize_with(self.choices(), WholeChoice::default);
         while let Some(delta) = self.next().await {
             match delta? {

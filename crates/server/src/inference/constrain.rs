@@ -75,7 +75,11 @@ impl Grammars {
 ///
 /// # Errors
 /// `invalid_json_schema` with what is wrong with it, or which of its keywords is not supported.
-pub(super) fn json(text: &ModelText, prompt_tail: &str, schema: &Value) -> Result<ConstraintFactory, ApiError> {
+pub(super) fn json(
+    text: &ModelText,
+    prompt_tail: &str,
+    schema: &Value,
+) -> Result<ConstraintFactory, ApiError> {
     let unusable = |reason: &str| {
         let reason = reason.lines().next().unwrap_or_default();
         ApiError::new(ErrorCode::InvalidJsonSchema, format!("the JSON schema cannot be used: {reason}"))

@@ -39,17 +39,26 @@ struct Prompt {
     tokens: Vec<u32>,
 }
 
-pub(super) fn prepare(text: &Arc<ModelText>, defaults: &SamplingDefaults, job: Job) -> Result<Prepared, ApiError> {
+pub(super) fn prepare(
+    text: &Arc<ModelText>,
+    defaults: &SamplingDefaults,
+    job: Job,
+) -> Result<Prepared, ApiError> {
     let sampling = sampling(&job.sampling, defaults)?;
+    let sequences = match &job.input {
+        Input::Chat(_) => job.n,
+        Input::Texts(texts) => texts.len().saturating_mul(job.n),
+        Input::Tokens(lists) => lists.len().saturating_mul(job.n),
+    };
+    match sequences {
+        0 => return Err(ApiError::invalid("prompt", "`prompt` must hold at least one text")),
+        1..=MAX_SEQUENCES => {}
+        _ => {
+            let message = format!("{sequences} answers are asked for at once; the limit is {MAX_SEQUENCES}");
+            return Err(ApiError::invalid("n", message));
+        }
+    }
     let prompts = prompts(text, &job)?;
-    if prompts.is_empty() {
-        return Err(ApiError::invalid("prompt", "`prompt` must hold at least one text"));
-    }
-    let sequences = prompts.len().saturating_mul(job.n);
-    if sequences > MAX_SEQUENCES {
-        let message = format!("{sequences} answers are asked for at once; the limit is {MAX_SEQUENCES}");
-        return Err(ApiError::invalid("n", message));
-    }
     let mut choices = Vec::with_capacity(sequences);
     for prompt in &prompts {
         choices.extend((0..job.n).map(|_| Choice::new(reading(text, &job, prompt))));
@@ -158,7 +167,8 @@ fn render(template: &ChatTemplate, chat: &ChatInput) -> Result<String, ApiError>
 /// Instructions moved into the first message of the user, for templates that have no place for them (Gemma 2).
 fn without_system(messages: &[Value]) -> Vec<Value> {
     let is = |message: &Value, role: &str| message["role"] == role;
-    let instructions: Vec<String> = messages.iter().filter(|m| is(m, "system")).map(|m| plain(&m["content"])).collect();
+    let instructions: Vec<String> =
+        messages.iter().filter(|m| is(m, "system")).map(|m| plain(&m["content"])).collect();
     let mut rest: Vec<Value> = messages.iter().filter(|m| !is(m, "system")).cloned().collect();
     if instructions.is_empty() {
         return rest;

@@ -71,7 +71,9 @@ async fn open(entry: &Entry, config: &PoolConfig) -> Result<(Files, ModelText), 
         let text = ModelText::open(&checkpoint)?;
         Ok((Files { checkpoint: Arc::new(checkpoint), spec: Arc::new(spec) }, text))
     });
-    opened.await.unwrap_or_else(|_| Err(ApiError::new(ErrorCode::EngineError, "reading the model's files failed")))
+    opened
+        .await
+        .unwrap_or_else(|_| Err(ApiError::new(ErrorCode::EngineError, "reading the model's files failed")))
 }
 
 fn engine_config(config: &PoolConfig) -> EngineConfig {

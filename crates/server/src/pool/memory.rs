@@ -98,14 +98,16 @@ mod tests {
 
     #[test]
     fn kv_gets_half_of_what_is_free_but_no_more_than_it_could_use() {
-        let share = |available, context| share(needs(GIB), context, available, &PoolConfig::default()).unwrap();
+        let share =
+            |available, context| share(needs(GIB), context, available, &PoolConfig::default()).unwrap();
         assert_eq!(share(4 * GIB, 1_000_000).budget, (3 * GIB - RESERVE) / 2);
         assert_eq!(share(64 * GIB, 1_000).budget, 8 * 1_000 * 100_000);
     }
 
     #[test]
     fn a_configured_budget_is_kept_or_refused_and_never_cut() {
-        let config = PoolConfig { kv_budget: Some(2 * GIB), prefix_cache: Some(5 * GIB), ..PoolConfig::default() };
+        let config =
+            PoolConfig { kv_budget: Some(2 * GIB), prefix_cache: Some(5 * GIB), ..PoolConfig::default() };
         let share = |available| share(needs(GIB), 4096, available, &config);
         assert_eq!(share(8 * GIB), Ok(KvShare { budget: 2 * GIB, prefixes: 2 * GIB }));
         assert!(share(3 * GIB).is_err());

@@ -11,6 +11,7 @@ mod model;
 mod slots;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use perch_engine::EngineState;
@@ -31,6 +32,9 @@ use crate::error::ApiError;
 use crate::loader::Loader;
 use model::Pin;
 use slots::{Outcome, Slots, Stage, Taken};
+
+/// No step takes longer; the slowest chunk of a prompt on a slow machine takes a fraction of this.
+const HUNG: Duration = Duration::from_secs(180);
 
 /// The loaded models. Clones are the same pool.
 #[derive(Clone)]
@@ -131,7 +135,9 @@ impl ModelPool {
         }
         let (pool, name) = (self.inner.clone(), name.to_owned());
         let found = tokio::task::spawn_blocking(move || pool.catalogue.find(&name)).await;
-        found.map_err(|_| ApiError::new(ErrorCode::EngineError, "looking for the model failed"))?.map(Arc::new)
+        found
+            .map_err(|_| ApiError::new(ErrorCode::EngineError, "looking for the model failed"))?
+            .map(Arc::new)
     }
 
     /// The model in memory with this id.
@@ -366,6 +372,10 @@ fn model_status(model: &LoadedModel, blank: ModelStatus) -> ModelStatus {
         }
         EngineState::Failed { message } => (ModelState::Failed, problem(message, ErrorCode::EngineError)),
         EngineState::Loading => (ModelState::Loading, None),
+        _ if stats.step_age.is_some_and(|age| age > HUNG) => {
+            let message = format!("`{}` has been at one step for more than {} s", model.id, HUNG.as_secs());
+            (ModelState::Hung, problem(&message, ErrorCode::EngineError))
+        }
         _ => (ModelState::Ready, None),
     };
     ModelStatus {

@@ -74,17 +74,17 @@ impl Slots {
     /// Asks for a model, for a request that called it `name`.
     pub(super) fn take(&mut self, name: &str, entry: &Arc<Entry>, max_models: usize) -> Taken {
         let now = Instant::now();
-        match self.by_id.get_mut(&entry.id) {
-            Some(slot) => match &slot.stage {
+        if let Some(slot) = self.by_id.get_mut(&entry.id) {
+            match &slot.stage {
                 Stage::Ready(model) if slot.pins == 0 && model.is_given_up() => {
                     let model = model.clone();
                     slot.stage = Stage::Leaving;
                     return Taken::Evict(model);
                 }
                 Stage::Ready(model) => {
+                    let model = model.clone();
                     slot.pins += 1;
                     slot.last_used = now;
-                    let model = model.clone();
                     self.remember(name, entry);
                     return Taken::Ready(model);
                 }
@@ -94,11 +94,13 @@ impl Slots {
                 }
                 Stage::Leaving => return Taken::Wait,
                 Stage::Failed(_) => {}
-            },
-            None => {}
+            }
         }
-        if self.places_taken() >= max_models {
+        if self.places(false) >= max_models {
             return self.evict_idle().map_or(Taken::Wait, Taken::Evict);
+        }
+        if self.places(true) >= max_models {
+            return Taken::Wait;
         }
         let (sender, outcome) = watch::channel(None);
         let stage = Stage::Loading(outcome.clone());
@@ -192,7 +194,13 @@ impl Slots {
         Some(model)
     }
 
-    fn places_taken(&self) -> usize {
-        self.by_id.values().filter(|slot| !matches!(slot.stage, Stage::Failed(_))).count()
+    /// Places in use, those of models that are leaving counted or not.
+    fn places(&self, leaving: bool) -> usize {
+        let counts = |slot: &&Slot| match slot.stage {
+            Stage::Failed(_) => false,
+            Stage::Leaving => leaving,
+            Stage::Loading(_) | Stage::Ready(_) => true,
+        };
+        self.by_id.values().filter(counts).count()
     }
 }

@@ -5,9 +5,7 @@ use axum::Json;
 use axum::extract::Path;
 use axum::response::{Html, IntoResponse, Response};
 use http::HeaderValue;
-use http::header::{
-    CACHE_CONTROL, CONTENT_ENCODING, CONTENT_SECURITY_POLICY, CONTENT_TYPE, X_FRAME_OPTIONS,
-};
+use http::header::{CACHE_CONTROL, CONTENT_ENCODING, CONTENT_SECURITY_POLICY, CONTENT_TYPE, X_FRAME_OPTIONS};
 use perch_protocol::ErrorCode;
 use utoipa::OpenApi;
 
@@ -63,9 +61,17 @@ const REDOC: &str = r#"<!doctype html>
 
 /// The files of the pages: name, type, bytes packed with gzip.
 const ASSETS: [(&str, &str, &[u8]); 3] = [
-    ("swagger-ui-bundle.js", "text/javascript; charset=utf-8", include_bytes!("../../assets/swagger-ui-bundle.js.gz")),
+    (
+        "swagger-ui-bundle.js",
+        "text/javascript; charset=utf-8",
+        include_bytes!("../../assets/swagger-ui-bundle.js.gz"),
+    ),
     ("swagger-ui.css", "text/css; charset=utf-8", include_bytes!("../../assets/swagger-ui.css.gz")),
-    ("redoc.standalone.js", "text/javascript; charset=utf-8", include_bytes!("../../assets/redoc.standalone.js.gz")),
+    (
+        "redoc.standalone.js",
+        "text/javascript; charset=utf-8",
+        include_bytes!("../../assets/redoc.standalone.js.gz"),
+    ),
 ];
 
 /// This description.
@@ -89,7 +95,8 @@ pub(crate) async fn asset(Path(file): Path<String>) -> Result<Response, ApiError
         return Ok(([(CONTENT_TYPE, "text/javascript; charset=utf-8")], START).into_response());
     }
     let found = ASSETS.iter().find(|(name, ..)| *name == file);
-    let (_, kind, bytes) = found.ok_or_else(|| ApiError::new(ErrorCode::NotFound, "there is no such file"))?;
+    let (_, kind, bytes) =
+        found.ok_or_else(|| ApiError::new(ErrorCode::NotFound, "there is no such file"))?;
     // Packed whatever the client accepts: every browser does, and nothing else asks.
     let headers =
         [(CONTENT_TYPE, *kind), (CONTENT_ENCODING, "gzip"), (CACHE_CONTROL, "public, max-age=3600")];

@@ -46,7 +46,10 @@ async fn a_streamed_answer_has_openais_chunks_in_openais_order() {
     // Both bytes of `é` come in one piece.
     assert!(chunks.iter().any(|chunk| chunk["choices"][0]["delta"]["content"] == "é"));
     let [.., finish, usage] = &chunks[..] else { panic!("too few chunks") };
-    assert_eq!(finish["choices"][0], json!({"index": 0, "delta": {}, "logprobs": null, "finish_reason": "stop"}));
+    assert_eq!(
+        finish["choices"][0],
+        json!({"index": 0, "delta": {}, "logprobs": null, "finish_reason": "stop"})
+    );
     assert_eq!(finish["usage"], json!(null));
     assert_eq!(usage["choices"], json!([]));
     assert_eq!(usage["usage"]["completion_tokens"], "Hé!".len() + 1);
@@ -70,8 +73,9 @@ async fn streamed_and_whole_answers_are_the_same_text() {
     streamed["stream"] = true.into();
     let chunks = server.chat(streamed).await.chunks();
     for choice in 0..3 {
-        let of_choice = chunks.iter().map(|chunk| &chunk["choices"][0]).filter(|c| c["index"] == choice);
-        let text: String = of_choice.clone().filter_map(|c| c["delta"]["content"].as_str()).collect();
+        let of_choice: Vec<&Value> =
+            chunks.iter().map(|chunk| &chunk["choices"][0]).filter(|c| c["index"] == choice).collect();
+        let text: String = of_choice.iter().filter_map(|c| c["delta"]["content"].as_str()).collect();
         assert_eq!(whole["choices"][choice]["message"]["content"], text);
         let finish = of_choice.last().unwrap();
         assert_eq!(finish["finish_reason"], whole["choices"][choice]["finish_reason"]);
@@ -165,7 +169,9 @@ async fn a_call_of_a_tool_is_parsed_and_ends_with_tool_calls() {
 
 #[tokio::test]
 async fn only_calls_leave_the_content_null_and_one_call_is_kept_where_only_one_is_wanted() {
-    let call = |city: &str| format!(r#"<tool_call>{{"name": "weather", "arguments": {{"city": "{city}"}}}}</tool_call>"#);
+    let call = |city: &str| {
+        format!(r#"<tool_call>{{"name": "weather", "arguments": {{"city": "{city}"}}}}</tool_call>"#)
+    };
     let server = Server::saying(&format!("{}\n{}", call("Rome"), call("Oslo"))).await;
     let body = server.chat(json!({"tools": tools()})).await.ok();
     assert_eq!(body["choices"][0]["message"]["content"], json!(null));
@@ -203,8 +209,11 @@ async fn log_probabilities_are_those_of_the_tokens_of_the_content() {
         assert!(top[0]["logprob"].as_f64() > top[1]["logprob"].as_f64());
     }
     let chunks = server.chat(json!({"logprobs": true, "stream": true})).await.chunks();
-    let streamed: usize =
-        chunks.iter().filter_map(|chunk| chunk["choices"][0]["logprobs"]["content"].as_array()).map(Vec::len).sum();
+    let streamed: usize = chunks
+        .iter()
+        .filter_map(|chunk| chunk["choices"][0]["logprobs"]["content"].as_array())
+        .map(Vec::len)
+        .sum();
     assert_eq!(streamed, content.len());
 }
 
@@ -212,7 +221,10 @@ async fn log_probabilities_are_those_of_the_tokens_of_the_content() {
 async fn logit_bias_bans_and_forces_tokens() {
     let server = Server::saying("aaa").await;
     let [a, b] = [u32::from(b'a'), u32::from(b'b')];
-    let body = server.chat(json!({"logit_bias": {a.to_string(): -100, b.to_string(): 100}, "max_tokens": 3})).await.ok();
+    let body = server
+        .chat(json!({"logit_bias": {a.to_string(): -100, b.to_string(): 100}, "max_tokens": 3}))
+        .await
+        .ok();
     assert_eq!(body["choices"][0]["message"]["content"], "bbb");
 }
 
@@ -239,7 +251,8 @@ async fn all_roles_and_forms_of_content_reach_the_template() {
 #[tokio::test]
 async fn template_arguments_and_reasoning_effort_reach_the_template() {
     let server = Server::saying("ok").await;
-    let tokens = async |fields: Value| server.chat(fields).await.ok()["usage"]["prompt_tokens"].as_u64().unwrap();
+    let tokens =
+        async |fields: Value| server.chat(fields).await.ok()["usage"]["prompt_tokens"].as_u64().unwrap();
     let plain = tokens(json!({})).await;
     let block = "<think>\n\n</think>\n\n".len() as u64 - "<think></think>".len() as u64 + 2;
     assert_eq!(tokens(json!({"chat_template_kwargs": {"enable_thinking": false}})).await, plain + block);

@@ -42,7 +42,9 @@ async fn a_streamed_answer_is_the_same_text() {
 async fn a_prompt_of_tokens_is_a_prompt_of_text() {
     let server = Server::start().await;
     let tokens: Vec<u32> = b"hello".iter().map(|b| u32::from(*b)).collect();
-    let text = async |prompt: Value| server.complete(json!({"prompt": prompt})).await.ok()["choices"][0]["text"].clone();
+    let text = async |prompt: Value| {
+        server.complete(json!({"prompt": prompt})).await.ok()["choices"][0]["text"].clone()
+    };
     let expected = text(json!("hello")).await;
     // A token's id is its byte.
     assert_eq!(text(json!(tokens)).await, expected);

@@ -21,7 +21,9 @@ async fn every_described_route_exists_and_the_description_is_sound() {
             assert!(![404, 405].contains(&answer.status.as_u16()), "{method} {path}: {}", answer.status);
         }
     }
-    for path in ["/v1/models", "/v1/models/{id}", "/v1/chat/completions", "/v1/completions", "/health", "/metrics"] {
+    for path in
+        ["/v1/models", "/v1/models/{id}", "/v1/chat/completions", "/v1/completions", "/health", "/metrics"]
+    {
         assert!(paths.contains_key(path), "{path}");
     }
     // Every reference leads somewhere.

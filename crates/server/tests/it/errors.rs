@@ -31,7 +31,10 @@ async fn unsupported_fields_are_named() {
         (json!({"messages": [{"role": "user", "content": "a", "mood": "good"}]}), "messages[0].mood"),
         (json!({"tools": search}), "tools[0].type"),
         (json!({"tools": tools, "tool_choice": "required"}), "tool_choice"),
-        (json!({"tools": tools, "tool_choice": {"type": "function", "function": {"name": "f"}}}), "tool_choice"),
+        (
+            json!({"tools": tools, "tool_choice": {"type": "function", "function": {"name": "f"}}}),
+            "tool_choice",
+        ),
         (json!({"tools": tools, "response_format": {"type": "json_object"}}), "response_format"),
     ];
     for (fields, param) in cases {
@@ -122,7 +125,10 @@ async fn a_full_queue_is_429_with_retry_after() {
         config.pool.max_sequences = 1;
     })
     .await;
-    server.script("tiny", Script { step_delay: std::time::Duration::from_millis(5), ..Script::say(&"x".repeat(100)) });
+    server.script(
+        "tiny",
+        Script { step_delay: std::time::Duration::from_millis(5), ..Script::say(&"x".repeat(100)) },
+    );
     let answers = futures_util::future::join_all((0..6).map(|_| server.chat(json!({})))).await;
     let full: Vec<_> = answers.iter().filter(|answer| answer.status == 429).collect();
     assert!(!full.is_empty() && full.len() < 6);
@@ -156,8 +162,18 @@ async fn models_that_cannot_be_loaded_say_why() {
 async fn templates_that_refuse_run_away_or_are_missing_say_so() {
     let server = Server::start().await;
     let write = |name: &str, template| write_model_with(&server.models_dir().join(name), template);
-    write("refuses", Some("{% if messages|length > 1 %}{{ raise_exception('one at a time') }}{% endif %}{{ messages[0].content }}"));
-    write("endless", Some("{{ messages[0].content }}{% for i in range(90000) %}{% for j in range(90000) %}x{% endfor %}{% endfor %}"));
+    write(
+        "refuses",
+        Some(
+            "{% if messages|length > 1 %}{{ raise_exception('one at a time') }}{% endif %}{{ messages[0].content }}",
+        ),
+    );
+    write(
+        "endless",
+        Some(
+            "{{ messages[0].content }}{% for i in range(90000) %}{% for j in range(90000) %}x{% endfor %}{% endfor %}",
+        ),
+    );
     write("none", Some(""));
     std::fs::remove_file(server.models_dir().join("none/tokenizer_config.json")).unwrap();
     let two = json!([{"role": "user", "content": "a"}, {"role": "user", "content": "b"}]);
@@ -168,13 +184,19 @@ async fn templates_that_refuse_run_away_or_are_missing_say_so() {
     // ChatML stands in where the vocabulary has its tokens.
     assert_eq!(server.chat(json!({"model": "none", "max_tokens": 1})).await.status, 200);
     let tools = json!([{"type": "function", "function": {"name": "f"}}]);
-    is(&refused(&server, json!({"model": "none", "tools": tools})).await, 400, "unsupported_parameter", "tools");
+    is(
+        &refused(&server, json!({"model": "none", "tools": tools})).await,
+        400,
+        "unsupported_parameter",
+        "tools",
+    );
 }
 
 #[tokio::test]
 async fn an_engine_that_fails_on_one_request_answers_it_and_goes_on() {
     let server = Server::start().await;
-    let faulty = |fault| Behaviour::Fake(perch_engine::testing::FakeModel { faults: vec![(2, fault)], ..fake() });
+    let faulty =
+        |fault| Behaviour::Fake(perch_engine::testing::FakeModel { faults: vec![(2, fault)], ..fake() });
     server.behave("tiny", faulty(Fault::Panic));
     let answer = server.chat(json!({"max_tokens": 50, "temperature": 1.0, "seed": 1})).await;
     assert_eq!((answer.error().0, answer.error().1.as_str()), (503, "model_restarting"));

@@ -42,7 +42,8 @@ pub(crate) fn write_model_with(dir: &Path, template: Option<&str>) {
     write("config.json", &config());
     write("generation_config.json", &json!({"eos_token_id": [256, IM_END], "temperature": 0.0}));
     write("tokenizer.json", &tokenizer());
-    let mut tokenizer_config = json!({"tokenizer_class": "PreTrainedTokenizerFast", "eos_token": "<|im_end|>"});
+    let mut tokenizer_config =
+        json!({"tokenizer_class": "PreTrainedTokenizerFast", "eos_token": "<|im_end|>"});
     if let Some(template) = template {
         tokenizer_config["chat_template"] = template.into();
     }
@@ -89,7 +90,8 @@ fn tokenizer() -> Value {
                 "normalized": false, "special": !text.contains("think")})
         })
         .collect();
-    let byte_level = json!({"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": false});
+    let byte_level =
+        json!({"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": false});
     json!({
         "version": "1.0", "truncation": null, "padding": null, "added_tokens": added, "normalizer": null,
         "pre_tokenizer": byte_level, "post_processor": null, "decoder": byte_level,

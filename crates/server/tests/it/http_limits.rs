@@ -142,3 +142,26 @@ async fn a_client_that_goes_away_frees_its_sequence() {
     assert!(recent["requests"].as_array().unwrap().iter().all(|request| request["outcome"] == "cancelled"));
     assert_eq!(server.get("/api/status").await.ok()["requests"]["active"], 0);
 }
+
+#[tokio::test]
+async fn a_client_that_stops_reading_is_cut_off_and_its_sequence_freed() {
+    let server = Server::with(|config| {
+        config.http.write_timeout = Duration::from_millis(300);
+        config.pool.max_sequences = 64;
+    })
+    .await;
+    let body = json!({"model": "tiny", "prompt": "hello", "max_tokens": 2000, "ignore_eos": true, "stream": true,
+        "n": 16, "logprobs": 20});
+    let body = body.to_string();
+    let mut stream = TcpStream::connect(server.address()).await.unwrap();
+    let head = format!(
+        "POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n\
+         Content-Length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    stream.write_all(head.as_bytes()).await.unwrap();
+    let counts = || server.handle.status().borrow().requests;
+    eventually("it runs", || counts().active == 1).await;
+    eventually("it is given up", || counts().active == 0).await;
+    assert_eq!(counts().cancelled, 1);
+}

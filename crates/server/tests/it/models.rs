@@ -42,19 +42,33 @@ async fn configured_models_have_their_own_ids_aliases_and_settings() {
     let server = Server::with(|config| {
         let path = config.data_dir.join("models/tiny");
         config.models = vec![
-            ModelConfig { id: "mine".into(), path: Some(path), aliases: vec!["gpt-4o".into()], ..Default::default() },
-            ModelConfig { id: "copy".into(), repo: Some("tiny".into()), context: Some(64), ..Default::default() },
+            ModelConfig {
+                id: "mine".into(),
+                path: Some(path),
+                aliases: vec!["gpt-4o".into()],
+                ..Default::default()
+            },
+            ModelConfig {
+                id: "copy".into(),
+                repo: Some("tiny".into()),
+                context: Some(64),
+                ..Default::default()
+            },
             ModelConfig { id: "tiny".into(), enabled: Some(false), ..Default::default() },
         ];
     })
     .await;
     let ids = ids(&server.get("/v1/models").await.ok());
-    assert!(ids.contains(&"mine".into()) && ids.contains(&"copy".into()) && !ids.contains(&"tiny".into()), "{ids:?}");
+    assert!(
+        ids.contains(&"mine".into()) && ids.contains(&"copy".into()) && !ids.contains(&"tiny".into()),
+        "{ids:?}"
+    );
     assert_eq!(server.chat(json!({"model": "gpt-4o", "max_tokens": 2})).await.ok()["model"], "mine");
     assert_eq!(server.get("/v1/models/gpt-4o").await.ok()["id"], "mine");
     let (status, code, _) = server.chat(json!({"model": "tiny"})).await.error();
     assert_eq!((status, code.as_str()), (404, "model_not_found"));
-    let too_long = server.chat(json!({"model": "copy", "messages": [{"role": "user", "content": "x".repeat(80)}]}));
+    let too_long =
+        server.chat(json!({"model": "copy", "messages": [{"role": "user", "content": "x".repeat(80)}]}));
     assert_eq!(too_long.await.error().1, "context_length_exceeded");
 }
 

@@ -19,7 +19,11 @@ async fn a_site_that_rebinds_its_name_is_refused_on_every_route() {
     for path in ["/v1/models", "/health", "/docs", "/nowhere", "/api/status", "/metrics"] {
         for host in ["evil.example", "localhost.evil.example", "127.0.0.1.nip.io", "localhost@evil.example"] {
             let answer = send(server.address(), Method::GET, path, &[("host", host)], None).await;
-            assert_eq!((answer.error().0, answer.error().1.as_str()), (403, "host_not_allowed"), "{path} {host}");
+            assert_eq!(
+                (answer.error().0, answer.error().1.as_str()),
+                (403, "host_not_allowed"),
+                "{path} {host}"
+            );
         }
     }
     for host in ["localhost", "LOCALHOST:1", "127.0.0.1:9999", "[::1]:80"] {
@@ -32,7 +36,9 @@ async fn a_site_that_rebinds_its_name_is_refused_on_every_route() {
 #[tokio::test]
 async fn a_page_of_another_site_is_refused_before_anything_is_loaded() {
     let server = Server::start().await;
-    for origin in ["https://evil.example", "null", "http://localhost:1", "http://127.0.0.1.evil.example", "file://"] {
+    for origin in
+        ["https://evil.example", "null", "http://localhost:1", "http://127.0.0.1.evil.example", "file://"]
+    {
         let answer = post_with(&server, &[JSON, ("origin", origin)]).await;
         assert_eq!((answer.error().0, answer.error().1.as_str()), (403, "origin_not_allowed"), "{origin}");
         assert!(!answer.headers.contains_key("access-control-allow-origin"));
@@ -70,7 +76,9 @@ async fn a_configured_origin_gets_cors_and_a_preflight_and_no_other_does() {
 #[tokio::test]
 async fn a_body_that_is_not_called_json_is_refused() {
     let server = Server::start().await;
-    for headers in [vec![], vec![("content-type", "text/plain")], vec![("content-type", "application/x-json")]] {
+    for headers in
+        [vec![], vec![("content-type", "text/plain")], vec![("content-type", "application/x-json")]]
+    {
         let answer = post_with(&server, &headers).await;
         assert_eq!((answer.error().0, answer.error().1.as_str()), (415, "unsupported_media_type"));
     }
@@ -79,7 +87,10 @@ async fn a_body_that_is_not_called_json_is_refused() {
 
 #[tokio::test]
 async fn keys_open_their_scopes_and_nothing_else() {
-    let key = |key: &str, scopes: &[Scope]| KeyConfig { scopes: scopes.to_vec(), ..KeyConfig::all_scopes("k", key) };
+    let key = |key: &str, scopes: &[Scope]| KeyConfig {
+        scopes: scopes.to_vec(),
+        ..KeyConfig::all_scopes("k", key)
+    };
     let server = Server::with(|config| {
         config.keys = vec![key("ask", &[Scope::Inference]), key("boss", &[Scope::Inference, Scope::Admin])];
     })
@@ -109,7 +120,10 @@ async fn keys_open_their_scopes_and_nothing_else() {
     // A browser asks without a key whether it may ask.
     let own = format!("http://localhost:{}", server.address().port());
     let headers = [("origin", own.as_str()), ("access-control-request-method", "POST")];
-    assert_eq!(send(server.address(), Method::OPTIONS, "/v1/chat/completions", &headers, None).await.status, 200);
+    assert_eq!(
+        send(server.address(), Method::OPTIONS, "/v1/chat/completions", &headers, None).await.status,
+        200
+    );
 }
 
 #[tokio::test]

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use tokio::net::TcpStream;
 
 use crate::script::Script;
-use crate::support::{Server, begin, chat_body, eventually, events};
+use crate::support::{Server, begin, chat_body, events, eventually};
 
 fn slow(text_len: usize) -> Script {
     Script { step_delay: Duration::from_millis(10), ..Script::say(&"x".repeat(text_len)) }

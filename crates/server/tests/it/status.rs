@@ -57,7 +57,11 @@ async fn watchers_see_a_request_come_and_go() {
         let active = tokio::time::timeout(Duration::from_secs(5), status.wait_for(active)).await.unwrap();
         assert_eq!(active.unwrap().models[0].id, "tiny");
         let idle = |status: &Status| status.state == State::Idle && status.requests.completed == 1;
-        let idle = tokio::time::timeout(Duration::from_secs(5), status.wait_for(idle)).await.unwrap().unwrap().clone();
+        let idle = tokio::time::timeout(Duration::from_secs(5), status.wait_for(idle))
+            .await
+            .unwrap()
+            .unwrap()
+            .clone();
         assert!(idle.resources.unwrap().memory_bytes > 1 << 20);
         assert_eq!(idle.models[0].context_length, Some(crate::fixture::CONTEXT));
     };

@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -132,10 +131,6 @@ impl Server {
 
     pub(crate) fn models_dir(&self) -> std::path::PathBuf {
         self.dir.path().join("models")
-    }
-
-    pub(crate) fn data_dir(&self) -> &Path {
-        self.dir.path()
     }
 
     pub(crate) fn address(&self) -> SocketAddr {

@@ -2,18 +2,16 @@
 
 use std::convert::identity;
 
+use axum::Json;
 use axum::extract::{Extension, State};
 use axum::response::{IntoResponse, Response};
-use axum::Json;
-use perch_protocol::openai::{
-    ChatRequest, ChatResponse, ResponseFormat, Tool, ToolChoice, ToolChoiceMode,
-};
+use perch_protocol::openai::{ChatRequest, ChatResponse, ResponseFormat, Tool, ToolChoice, ToolChoiceMode};
 use perch_protocol::{ErrorCode, ErrorEnvelope};
 use serde_json::{Value, json};
 
 use super::chat_encode::{ChunkEncoder, Head, whole};
-use super::shared::{choices, event_stream, logit_bias, stops, streaming, top_logprobs};
 use super::chat_messages;
+use super::shared::{choices, event_stream, logit_bias, stops, streaming, top_logprobs};
 use crate::app::App;
 use crate::error::ApiError;
 use crate::extract::Body;
@@ -65,7 +63,8 @@ fn job(request: ChatRequest) -> Result<Job, ApiError> {
     };
     let max_tokens = match request.max_completion_tokens.or(request.max_tokens) {
         Some(0) => {
-            let name = if request.max_completion_tokens.is_some() { "max_completion_tokens" } else { "max_tokens" };
+            let name =
+                if request.max_completion_tokens.is_some() { "max_completion_tokens" } else { "max_tokens" };
             return Err(ApiError::invalid(name, format!("{name} must be at least 1")));
         }
         Some(most) => Some(usize::try_from(most).unwrap_or(usize::MAX)),
@@ -80,7 +79,8 @@ fn job(request: ChatRequest) -> Result<Job, ApiError> {
         effort: request.reasoning_effort.map(effort).transpose()?,
     };
     if matches!(format, AnswerFormat::Json(_)) && !chat.tools.is_empty() {
-        let message = "an answer cannot both fit a schema and call tools; leave out `tools` or `response_format`";
+        let message =
+            "an answer cannot both fit a schema and call tools; leave out `tools` or `response_format`";
         return Err(ApiError::unsupported("response_format", message));
     }
     Ok(Job {
@@ -109,7 +109,10 @@ fn job(request: ChatRequest) -> Result<Job, ApiError> {
 /// Fields that are known but work with some values only.
 fn refuse_unsupported(request: &ChatRequest) -> Result<(), ApiError> {
     if request.store == Some(true) {
-        return Err(ApiError::unsupported("store", "Perch stores no answers; leave `store` out, or set it to false"));
+        return Err(ApiError::unsupported(
+            "store",
+            "Perch stores no answers; leave `store` out, or set it to false",
+        ));
     }
     let text_only = |modality: &String| modality == "text";
     if !request.modalities.iter().flatten().all(text_only) {
@@ -137,7 +140,10 @@ fn tools(tools: Vec<Tool>, choice: Option<ToolChoice>) -> Result<Vec<Value>, Api
             return Err(ApiError::unsupported(format!("tools[{i}].type"), message));
         }
         let function = tool.function.ok_or_else(|| {
-            ApiError::invalid(format!("tools[{i}].function"), "a tool of the type `function` needs `function`")
+            ApiError::invalid(
+                format!("tools[{i}].function"),
+                "a tool of the type `function` needs `function`",
+            )
         })?;
         if function.name.is_empty() {
             return Err(ApiError::invalid(format!("tools[{i}].function.name"), "a function needs a name"));
@@ -154,10 +160,12 @@ fn tools(tools: Vec<Tool>, choice: Option<ToolChoice>) -> Result<Vec<Value>, Api
     match choice {
         None | Some(ToolChoice::Mode(ToolChoiceMode::Auto)) => Ok(shown),
         Some(ToolChoice::Mode(ToolChoiceMode::None)) => Ok(Vec::new()),
-        Some(ToolChoice::Mode(ToolChoiceMode::Required) | ToolChoice::Function(_)) => Err(ApiError::unsupported(
-            "tool_choice",
-            "a model cannot be made to call a tool here; use `auto` and ask for it in the prompt",
-        )),
+        Some(ToolChoice::Mode(ToolChoiceMode::Required) | ToolChoice::Function(_)) => {
+            Err(ApiError::unsupported(
+                "tool_choice",
+                "a model cannot be made to call a tool here; use `auto` and ask for it in the prompt",
+            ))
+        }
     }
 }
 

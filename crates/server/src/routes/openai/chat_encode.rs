@@ -48,8 +48,17 @@ impl ChunkEncoder {
         }
     }
 
-    fn one(&self, index: usize, delta: ChunkDelta, scores: Vec<Score>, finish: Option<FinishReason>) -> ChatChunk {
-        self.chunk(vec![ChunkChoice { index, delta, logprobs: logprobs(scores), finish_reason: finish }], None)
+    fn one(
+        &self,
+        index: usize,
+        delta: ChunkDelta,
+        scores: Vec<Score>,
+        finish: Option<FinishReason>,
+    ) -> ChatChunk {
+        self.chunk(
+            vec![ChunkChoice { index, delta, logprobs: logprobs(scores), finish_reason: finish }],
+            None,
+        )
     }
 
     /// The chunk that begins a choice, once.
@@ -57,11 +66,8 @@ impl ChunkEncoder {
         if std::mem::replace(&mut self.introduced[index], true) {
             return None;
         }
-        let delta = ChunkDelta {
-            role: Some(Role::Assistant),
-            content: Some(String::new()),
-            ..ChunkDelta::default()
-        };
+        let delta =
+            ChunkDelta { role: Some(Role::Assistant), content: Some(String::new()), ..ChunkDelta::default() };
         Some(self.one(index, delta, Vec::new(), None))
     }
 }
@@ -116,7 +122,12 @@ pub(super) fn whole(head: Head, answer: Whole) -> ChatResponse {
         object: "chat.completion".to_owned(),
         created: head.created,
         model: answer.model,
-        choices: answer.choices.into_iter().enumerate().map(|(index, choice)| whole_choice(index, choice)).collect(),
+        choices: answer
+            .choices
+            .into_iter()
+            .enumerate()
+            .map(|(index, choice)| whole_choice(index, choice))
+            .collect(),
         usage: usage(answer.tally),
         system_fingerprint: fingerprint(),
     }

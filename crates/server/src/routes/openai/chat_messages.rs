@@ -31,7 +31,10 @@ fn one(index: usize, message: Message) -> Result<Value, ApiError> {
         (None, Some(refusal)) => refusal.into(),
         (None, None) if is_assistant => "".into(),
         (None, None) => {
-            return Err(ApiError::invalid(at("content"), format!("a message of the role `{role}` needs content")));
+            return Err(ApiError::invalid(
+                at("content"),
+                format!("a message of the role `{role}` needs content"),
+            ));
         }
     };
     map.insert("content".into(), content);
@@ -53,7 +56,10 @@ fn one(index: usize, message: Message) -> Result<Value, ApiError> {
     }
     if message.role == Role::Tool {
         let id = message.tool_call_id.ok_or_else(|| {
-            ApiError::invalid(at("tool_call_id"), "a message of the role `tool` needs the id of the call it answers")
+            ApiError::invalid(
+                at("tool_call_id"),
+                "a message of the role `tool` needs the id of the call it answers",
+            )
         })?;
         map.insert("tool_call_id".into(), id.into());
     }
@@ -76,7 +82,8 @@ fn content_value(content: Content, path: &str) -> Result<Value, ApiError> {
 }
 
 fn part_value(part: ContentPart, path: &str) -> Result<Value, ApiError> {
-    let missing = |field: &str| ApiError::invalid(format!("{path}.{field}"), format!("this part needs `{field}`"));
+    let missing =
+        |field: &str| ApiError::invalid(format!("{path}.{field}"), format!("this part needs `{field}`"));
     match part.kind.as_str() {
         "text" => Ok(json!({"type": "text", "text": part.text.ok_or_else(|| missing("text"))?})),
         "refusal" => Ok(json!({"type": "text", "text": part.refusal.ok_or_else(|| missing("refusal"))?})),

@@ -54,11 +54,17 @@ pub(crate) async fn create(
 
 fn job(request: CompletionRequest) -> Result<Job, ApiError> {
     if request.suffix.is_some_and(|suffix| !suffix.is_empty()) {
-        return Err(ApiError::unsupported("suffix", "text cannot be filled in before a suffix; leave `suffix` out"));
+        return Err(ApiError::unsupported(
+            "suffix",
+            "text cannot be filled in before a suffix; leave `suffix` out",
+        ));
     }
     let n = choices(request.n)?;
     if request.best_of.is_some_and(|best| best as usize != n) {
-        return Err(ApiError::unsupported("best_of", "all answers are sent; leave `best_of` out, or set it to `n`"));
+        return Err(ApiError::unsupported(
+            "best_of",
+            "all answers are sent; leave `best_of` out, or set it to `n`",
+        ));
     }
     let input = match request.prompt {
         None => return Err(ApiError::invalid("prompt", "`prompt` is missing")),
@@ -71,7 +77,10 @@ fn job(request: CompletionRequest) -> Result<Job, ApiError> {
     let logprobs = request.logprobs.map(|count| top_logprobs("logprobs", count)).transpose()?;
     let max_tokens = request.max_tokens.unwrap_or(DEFAULT_MAX_TOKENS);
     if max_tokens == 0 && !echo {
-        return Err(ApiError::invalid("max_tokens", "max_tokens must be at least 1, unless the prompt is echoed"));
+        return Err(ApiError::invalid(
+            "max_tokens",
+            "max_tokens must be at least 1, unless the prompt is echoed",
+        ));
     }
     Ok(Job {
         input,

@@ -55,7 +55,8 @@ impl TextEncoder {
         scores: Vec<Score>,
         finish_reason: Option<FinishReason>,
     ) -> CompletionResponse {
-        let logprobs = (self.scored && !scores.is_empty()).then(|| logprobs(scores, &mut self.offsets[index]));
+        let logprobs =
+            (self.scored && !scores.is_empty()).then(|| logprobs(scores, &mut self.offsets[index]));
         let choice = CompletionChoice { index, text, logprobs, finish_reason };
         self.head.response(vec![choice], self.with_usage.then_some(None))
     }

@@ -38,7 +38,10 @@ pub(super) fn choices(n: Option<u32>) -> Result<usize, ApiError> {
 pub(super) fn stops(stop: Option<Stop>) -> Result<Vec<String>, ApiError> {
     let stops = stop.map(Stop::into_vec).unwrap_or_default();
     if stops.len() > MAX_STOPS {
-        return Err(ApiError::invalid("stop", format!("at most {MAX_STOPS} stop strings, not {}", stops.len())));
+        return Err(ApiError::invalid(
+            "stop",
+            format!("at most {MAX_STOPS} stop strings, not {}", stops.len()),
+        ));
     }
     if stops.iter().any(|stop| stop.is_empty() || stop.len() > MAX_STOP_BYTES) {
         let message = format!("a stop string must have between 1 and {MAX_STOP_BYTES} bytes");
@@ -58,12 +61,17 @@ pub(super) fn logit_bias(bias: Option<BTreeMap<String, f32>>) -> Result<Vec<(u32
 pub(super) fn top_logprobs(name: &'static str, count: u32) -> Result<usize, ApiError> {
     match count {
         0..=MAX_LOGPROBS => Ok(count as usize),
-        _ => Err(ApiError::invalid(name, format!("{name} must be between 0 and {MAX_LOGPROBS}, not {count}"))),
+        _ => {
+            Err(ApiError::invalid(name, format!("{name} must be between 0 and {MAX_LOGPROBS}, not {count}")))
+        }
     }
 }
 
 /// Whether to stream, and whether to send usage at the end.
-pub(super) fn streaming(stream: Option<bool>, options: Option<StreamOptions>) -> Result<Option<bool>, ApiError> {
+pub(super) fn streaming(
+    stream: Option<bool>,
+    options: Option<StreamOptions>,
+) -> Result<Option<bool>, ApiError> {
     match (stream.unwrap_or(false), options) {
         (true, options) => Ok(Some(options.unwrap_or_default().include_usage)),
         (false, None) => Ok(None),
