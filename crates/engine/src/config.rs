@@ -9,9 +9,11 @@ pub struct EngineConfig {
     pub queue_limit: usize,
     /// Sequences that may run at once (each of a request's `n` choices is one).
     pub max_sequences: usize,
-    /// Tokens of one step: one for each running stream first, chunks of prompts with the rest. Small values keep the
-    /// gap between a stream's tokens short while prompts prefill; large ones prefill faster.
+    /// Tokens of one step: one for each running stream first, chunks of prompts with the rest.
     pub max_batch_tokens: usize,
+    /// While streams run, chunks of prompts are cut so that a step takes about this long: the longest gap between a
+    /// stream's tokens that a prefill beside it should cause.
+    pub step_target: Duration,
     /// Bytes of KV that sequences and the prefix cache may hold together.
     pub kv_budget_bytes: u64,
     /// Bytes of KV, within the budget, that the prefix cache may hold. 0 turns it off.
@@ -32,6 +34,7 @@ impl Default for EngineConfig {
             queue_limit: 256,
             max_sequences: 32,
             max_batch_tokens: 512,
+            step_target: Duration::from_millis(200),
             kv_budget_bytes: 4 << 30,
             prefix_cache_bytes: 2 << 30,
             context_length: None,

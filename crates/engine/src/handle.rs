@@ -71,7 +71,7 @@ impl EngineHandle {
         let (loaded, limits) = oneshot::channel();
         let worker = Worker::new(config.clone(), build, shared.clone(), received);
         let thread = std::thread::Builder::new()
-            .name(format!("engine {name}"))
+            .name(format!("engine {}", name.replace('\0', "")))
             .spawn(move || worker.run(loaded))
             .map_err(|e| StartError::Thread(e.to_string()))?;
         let limits =

@@ -26,8 +26,8 @@ pub(crate) struct Rates {
 }
 
 impl Rates {
-    /// A step took `length` and brought the totals to `totals`.
-    pub(crate) fn note(&mut self, length: Duration, totals: Totals) {
+    /// A step took `length` and brought the totals to `totals`. Returns the prompt tokens that it computed.
+    pub(crate) fn note(&mut self, length: Duration, totals: Totals) -> usize {
         let step = Step {
             prefilled: totals.prefilled_tokens - self.totals.prefilled_tokens,
             generated: totals.generated_tokens - self.totals.generated_tokens,
@@ -40,11 +40,13 @@ impl Rates {
             self.interval = Some(self.interval.map_or(sample, |old| 0.8 * old + 0.2 * sample));
             self.since_finished = 0.0;
         }
+        let prefilled = step.prefilled as usize;
         self.totals = totals;
         self.steps.push_back(step);
         if self.steps.len() > RECENT {
             self.steps.pop_front();
         }
+        prefilled
     }
 
     /// Prompt tokens computed per second of the recent steps that computed any.

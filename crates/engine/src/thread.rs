@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
 use crate::engine::{Engine, Fatal, Submission};
+use crate::pace::Pace;
 use crate::rates::Rates;
 use crate::shared::Shared;
 use crate::validate::{check_limits, effective_limits};
@@ -48,6 +49,7 @@ pub(crate) struct Worker<F> {
     /// Set once the engine has been told to stop.
     deadline: Option<Instant>,
     rates: Rates,
+    pace: Pace,
     failures: Failures,
     restarts: u64,
 }
@@ -60,7 +62,8 @@ impl<F> Worker<F> {
         commands: Receiver<Command>,
     ) -> Self {
         let (rates, failures) = (Rates::default(), Failures::default());
-        Self { config, build, shared, commands, deadline: None, rates, failures, restarts: 0 }
+        let pace = Pace::new(config.step_target, config.max_batch_tokens);
+        Self { config, build, shared, commands, deadline: None, rates, pace, failures, restarts: 0 }
     }
 
     /// Serves requests with one backend until it fails or the engine stops.
@@ -83,7 +86,8 @@ impl<F> Worker<F> {
             self.shared.step_begins();
             let began = Instant::now();
             let step = unwinding(|| engine.step(backend));
-            self.rates.note(began.elapsed(), engine.totals());
+            let prefilled = self.rates.note(began.elapsed(), engine.totals());
+            engine.set_chunk_beside_streams(self.pace.note(began.elapsed(), prefilled));
             self.publish(engine);
             if let Err(message) = step.and_then(|done| done.map_err(|Fatal(message)| message)) {
                 return Exit::Failed(message);

@@ -102,6 +102,11 @@ impl Engine {
         self.carry_out(backend)
     }
 
+    /// From now on, steps in which streams run have at most so many prompt tokens.
+    pub(crate) fn set_chunk_beside_streams(&mut self, tokens: usize) {
+        self.scheduler.set_chunk_beside_streams(tokens);
+    }
+
     /// Whether there is nothing to do.
     pub(crate) fn is_idle(&self) -> bool {
         self.requests.is_empty()

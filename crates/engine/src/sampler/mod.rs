@@ -34,8 +34,10 @@ pub(crate) struct Workspace {
     pub(crate) maxima: Maxima,
     weights: Weights,
     best: Vec<(u32, f32)>,
-    /// A copy of the row that is to be drawn from, where others need it unchanged.
+    /// A copy of the row to draw from, where others need it unchanged.
     pub(crate) row: Vec<f32>,
+    /// A copy of the row as the model gave it.
+    raw: Vec<f32>,
 }
 
 /// Parameters and state of one choice.
@@ -72,9 +74,10 @@ impl Sampler {
     ) -> Option<(u32, Option<LogProbs>)> {
         let Some(k) = logprobs else { return Some((self.draw(row, mask, space)?, None)) };
         let scores = Scores::new(&mut space.maxima, row, k)?;
-        let raw = row.to_vec();
+        space.raw.clear();
+        space.raw.extend_from_slice(row);
         let token = self.draw(row, mask, space)?;
-        Some((token, Some(scores.chosen(raw[token as usize]))))
+        Some((token, Some(scores.chosen(space.raw[token as usize]))))
     }
 
     /// Draws the next token from `row`, which is changed. `None` when no token is left to draw.

@@ -61,6 +61,8 @@ pub(crate) struct Scheduler {
     shares_blocks: bool,
     max_sequences: usize,
     max_batch_tokens: usize,
+    /// Prompt tokens of a step in which streams run.
+    chunk_beside_streams: usize,
     budget: usize,
     /// The budget, or less after the backend ran out of memory.
     ceiling: usize,
@@ -86,6 +88,7 @@ impl Scheduler {
             shares_blocks: limits.shares_blocks,
             max_sequences: config.max_sequences.max(1),
             max_batch_tokens: config.max_batch_tokens.max(1),
+            chunk_beside_streams: config.max_batch_tokens,
             budget,
             ceiling: budget,
             private: 0,
@@ -177,6 +180,11 @@ impl Scheduler {
         self.cache.reset();
         self.actions.clear();
         self.ceiling = self.budget;
+    }
+
+    /// From now on, steps in which streams run have at most so many prompt tokens (and at least one).
+    pub(crate) fn set_chunk_beside_streams(&mut self, tokens: usize) {
+        self.chunk_beside_streams = tokens;
     }
 
     /// The next thing for the backend to do, in order.

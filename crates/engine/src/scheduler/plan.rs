@@ -148,7 +148,8 @@ impl Scheduler {
     fn cut_runs(&self) -> Vec<PlannedRun> {
         let sequences = || self.running.values().map(|&id| (id, self.sequence(id)));
         let decoding = sequences().filter(|(_, seq)| !seq.is_prefilling()).count();
-        let budget = self.max_batch_tokens.saturating_sub(decoding).max(1);
+        let most = if decoding > 0 { self.chunk_beside_streams } else { usize::MAX };
+        let budget = self.max_batch_tokens.saturating_sub(decoding).min(most).max(1);
         let wants: Vec<usize> = sequences()
             .filter(|(_, seq)| seq.is_prefilling())
             .map(|(_, seq)| seq.pending().min(if seq.scored { SCORED_CHUNK } else { usize::MAX }))

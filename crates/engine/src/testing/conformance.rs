@@ -1,10 +1,12 @@
 //! `Conformance`: the `Backend` contract as tests that any backend can run, on a small model of its own.
 //!
-//! Each method panics with what is wrong. Call them all from the backend's own tests:
+//! Each method panics with what is wrong. A backend calls them from its own tests, one by one or all together:
 //!
-//! ```ignore
-//! fn suite() -> Conformance<impl Fn() -> MyBackend> { Conformance::new(|| tiny_model(), 0.0) }
-//! #[test] fn batches_equal_single_runs() { suite().batches_equal_single_runs() }
+//! ```
+//! use perch_engine::testing::{Conformance, FakeBackend, FakeModel, Probe};
+//!
+//! let tiny_model = || FakeBackend::new(FakeModel::default(), Probe::default());
+//! Conformance::new(tiny_model, 0.0).all(3);
 //! ```
 
 use crate::testing::Workload;
@@ -248,8 +250,8 @@ impl<B: Backend> Bench<B> {
 
     fn same(&self, got: &[f32], expected: &[f32], what: &str) {
         assert_eq!(got.len(), expected.len(), "{what}: number of logits");
-        let off = |(a, b): &(&f32, &f32)| a.to_bits() != b.to_bits() && !((*a - *b).abs() <= self.tolerance);
-        if let Some(i) = got.iter().zip(expected).position(|pair| off(&pair)) {
+        let near = |a: f32, b: f32| a.to_bits() == b.to_bits() || (a - b).abs() <= self.tolerance;
+        if let Some(i) = got.iter().zip(expected).position(|(&a, &b)| !near(a, b)) {
             panic!("{what}: logit {i} is {}, but alone it is {}", got[i], expected[i]);
         }
     }

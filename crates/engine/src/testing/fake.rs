@@ -21,8 +21,10 @@ pub struct FakeModel {
     pub limits: Limits,
     /// KV bytes after which it is out of memory, whatever the engine's budget; `None` for no bound.
     pub memory_bytes: Option<u64>,
-    /// How long a forward pass takes.
+    /// How long a forward pass takes, whatever it runs.
     pub step_delay: Duration,
+    /// How much longer for each token that it runs.
+    pub token_delay: Duration,
     /// What goes wrong, and at which forward pass, counted from 0 over all backends of one [`Probe`].
     pub faults: Vec<(u64, Fault)>,
     /// A run with this token is invalid.
@@ -57,6 +59,7 @@ impl Default for FakeModel {
             },
             memory_bytes: None,
             step_delay: Duration::ZERO,
+            token_delay: Duration::ZERO,
             faults: Vec::new(),
             poison: None,
         }
@@ -290,8 +293,10 @@ impl Backend for FakeBackend {
     fn forward(&mut self, batch: &[Run<'_>]) -> Result<Vec<f32>, BackendError> {
         let runs = batch.iter().map(|run| (run.seq, run.position, run.tokens.len())).collect();
         self.probe.record().batches.push(runs);
-        if !self.model.step_delay.is_zero() {
-            std::thread::sleep(self.model.step_delay);
+        let tokens: usize = batch.iter().map(|run| run.tokens.len()).sum();
+        let delay = self.model.step_delay + self.model.token_delay * tokens as u32;
+        if !delay.is_zero() {
+            std::thread::sleep(delay);
         }
         let fault = self.fault();
         match fault {
@@ -302,7 +307,7 @@ impl Backend for FakeBackend {
             Some(Fault::Nan) | None => {}
         }
         self.check(batch)?;
-        self.reserve(batch.iter().map(|run| run.tokens.len()).sum())?;
+        self.reserve(tokens)?;
         let vocab = self.model.limits.vocab_size;
         let mut logits = Vec::new();
         for run in batch {

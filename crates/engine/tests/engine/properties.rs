@@ -129,8 +129,9 @@ fn the_fake_backend_keeps_the_contract_whether_it_copies_or_shares_blocks() {
 #[test]
 fn the_random_workloads_put_everything_to_the_test() {
     let mut seen = [0; 4];
-    for seed in 0..60 {
-        let model = FakeModel::default();
+    for seed in 0..120 {
+        let limits = Limits { shares_blocks: seed % 2 == 0, ..FakeModel::default().limits };
+        let model = FakeModel { limits, ..FakeModel::default() };
         let workload = Workload::random(seed, &model.limits, false);
         let stats = workload.check(|| FakeBackend::new(model.clone(), Probe::default()), 0.0).unwrap();
         let counts = [stats.preemptions, stats.prefix_hit_tokens, stats.cancelled, stats.finished];
