@@ -19,6 +19,8 @@ pub struct TemplateFeatures {
     pub text_content: bool,
     /// It reads content as a list of parts.
     pub part_content: bool,
+    /// It reads `null` as the content of a turn that only calls tools; else that content is made empty.
+    pub null_content: bool,
     /// It knows the variable `enable_thinking`.
     pub enable_thinking: bool,
 }
@@ -35,19 +37,21 @@ pub(super) fn probe(template: &ChatTemplate) -> TemplateFeatures {
     let shows = |messages: &[Value], tools: Option<&[Value]>| render(messages, tools).contains(NEEDLE);
     let tool = json!({"type": "function", "function": {"name": NEEDLE, "description": "d",
         "parameters": {"type": "object", "properties": {"a": {"type": "string", "description": "d"}}, "required": ["a"]}}});
-    let call = |arguments: Value| {
+    let call = |arguments: Value, content: Value| {
         let call = json!({"id": "call00001", "type": "function",
             "function": {"name": "f", "arguments": arguments}});
-        let with = |content: Value| {
-            let turn = json!({"role": "assistant", "content": content, "tool_calls": [call]});
-            render(&[user.clone(), turn], None)
-        };
-        // Some templates want null beside calls, some fail on it.
-        let text = with(Value::Null);
-        if text.contains(NEEDLE) { text } else { with("".into()) }
+        let turn = json!({"role": "assistant", "content": content, "tool_calls": [call]});
+        render(&[user.clone(), turn], None)
     };
-    let object = call(json!({NEEDLE: 1}));
-    let text = call(format!("{{\"{NEEDLE}\": 1}}").into());
+    // Some templates want null beside calls, some fail on it, some write it out.
+    let null_content =
+        [json!({NEEDLE: 1}), format!("{{\"{NEEDLE}\": 1}}").into()].into_iter().any(|arguments| {
+            let text = call(arguments, Value::Null);
+            text.contains(NEEDLE) && !text.contains("None")
+        });
+    let content = if null_content { Value::Null } else { "".into() };
+    let object = call(json!({NEEDLE: 1}), content.clone());
+    let text = call(format!("{{\"{NEEDLE}\": 1}}").into(), content);
     let object_ok = object.contains(NEEDLE) && !object.contains(&format!("'{NEEDLE}'"));
     let parts = render(&[json!({"role": "user", "content": [{"type": "text", "text": NEEDLE}]})], None);
     TemplateFeatures {
@@ -57,15 +61,21 @@ pub(super) fn probe(template: &ChatTemplate) -> TemplateFeatures {
         system: shows(&[json!({"role": "system", "content": NEEDLE}), user.clone()], None),
         text_content: shows(&[json!({"role": "user", "content": NEEDLE})], None),
         part_content: parts.contains(NEEDLE) && !parts.contains("'type'") && !parts.contains("\"type\""),
+        null_content,
         enable_thinking: template.source().contains("enable_thinking"),
     }
 }
 
 impl TemplateFeatures {
     /// A message in the form that the template reads: text parts joined (or text wrapped into a part), arguments as
-    /// an object or as text.
+    /// an object or as text, thinking under each of its names.
     pub(super) fn adapt(&self, message: &Value) -> Value {
         let mut message = message.clone();
+        alias_reasoning(&mut message);
+        let calls = message.get("tool_calls").is_some_and(|calls| !calls.is_null());
+        if calls && !self.null_content && message["content"].is_null() {
+            message["content"] = "".into();
+        }
         if let Some(content) = message.get_mut("content") {
             self.adapt_content(content);
         }
@@ -108,5 +118,15 @@ impl TemplateFeatures {
         if let Some(adapted) = adapted {
             *arguments = adapted;
         }
+    }
+}
+
+/// Gives thinking the names that templates know, as transformers does: `reasoning_content`, and `thinking` (gpt-oss).
+fn alias_reasoning(message: &mut Value) {
+    let names = ["reasoning_content", "thinking", "reasoning"];
+    let found = names.iter().find_map(|name| message.get(*name).filter(|value| !value.is_null()).cloned());
+    if let (Some(reasoning), Some(message)) = (found, message.as_object_mut()) {
+        message.entry("thinking").or_insert_with(|| reasoning.clone());
+        message.insert("reasoning_content".to_owned(), reasoning);
     }
 }

@@ -154,7 +154,7 @@ impl Writer<'_> {
 }
 
 /// A number as Python writes it.
-fn number(value: &Value) -> String {
+pub(super) fn number(value: &Value) -> String {
     if value.is_integer() {
         return value.to_string();
     }

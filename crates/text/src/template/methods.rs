@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use minijinja::value::{Kwargs, Rest, ValueKind};
+use minijinja::value::{Kwargs, Rest, Tuple, ValueKind};
 use minijinja::{Environment, Error, ErrorKind, State, Value, filters};
 
 use super::budget::Budget;
@@ -28,6 +28,7 @@ pub(super) fn install(env: &mut Environment<'_>, budget: &Arc<Budget>, now: Opti
         Err(Error::new(ErrorKind::InvalidOperation, "raised").with_source(Raised(message.to_string())))
     });
     env.add_function("strftime_now", move |format: &str| strftime(format, now));
+    python_tests(env);
     let limits = budget.clone();
     env.add_filter("tojson", move |value: &Value, _ascii: Option<bool>, options: Kwargs| {
         json::tojson(value, options, &limits)
@@ -62,8 +63,29 @@ pub(super) fn install(env: &mut Environment<'_>, budget: &Arc<Budget>, now: Opti
     env.set_formatter(move |out, state, value| {
         // Objects are written by their own Display; text is what grows.
         limits.write(value.as_str().map_or(1, str::len))?;
-        minijinja::escape_formatter(out, state, value)
+        match value.kind() {
+            ValueKind::Number if !value.is_integer() => Ok(out.write_str(&json::number(value))?),
+            _ => minijinja::escape_formatter(out, state, value),
+        }
     });
+}
+
+/// Where Python's idea of a kind is not minijinja's: `None` cannot be iterated, an undefined value is empty, strings
+/// and dictionaries are sequences, a boolean is a number.
+fn python_tests(env: &mut Environment<'_>) {
+    use ValueKind::{Bool, Iterable, Map, Number, Seq, String, Undefined};
+    env.add_test("iterable", |v: &Value| matches!(v.kind(), Seq | Iterable | Map | String | Undefined));
+    env.add_test("sequence", |v: &Value| matches!(v.kind(), Seq | Map | String | Undefined));
+    env.add_test("number", |v: &Value| matches!(v.kind(), Number | Bool));
+    for name in ["length", "count"] {
+        env.add_filter(name, |v: &Value| match v.kind() {
+            Undefined => Ok(0),
+            _ => v.len().ok_or_else(|| {
+                let reason = format!("object of type {} has no length", v.kind());
+                Error::new(ErrorKind::InvalidOperation, reason)
+            }),
+        });
+    }
 }
 
 /// The methods that pycompat lacks or that need a bound.
@@ -102,7 +124,7 @@ fn string_method(
 }
 
 fn thirds(head: &str, by: &str, tail: &str) -> Value {
-    Value::from(vec![Value::from(head), Value::from(by), Value::from(tail)])
+    Value::from(Tuple::from(vec![Value::from(head), Value::from(by), Value::from(tail)]))
 }
 
 fn replace(text: &str, from: &str, to: &str, count: Option<usize>, budget: &Budget) -> Result<Value, Error> {

@@ -152,7 +152,7 @@ impl ChatTemplate {
         all.push(("tools", list(input.tools)));
         all.push(("documents", list(input.documents)));
         all.push(("add_generation_prompt", input.add_generation_prompt.into()));
-        all.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
+        minijinja::Value::from_pairs(all)
     }
 }
 

@@ -57,9 +57,4 @@ impl JsonScan {
         let closing = |open: &u8| if *open == b'{' { '}' } else { ']' };
         (!self.in_string).then(|| self.open.iter().rev().map(closing).collect())
     }
-
-    /// Whether the scan stands within a string, where anything may be text.
-    pub(super) fn in_string(&self) -> bool {
-        self.in_string
-    }
 }
