@@ -85,10 +85,10 @@ impl Api {
         self.agent.post(format!("{}{path}", self.url)).send_json(body).expect("the server answers")
     }
 
-    /// Asks for a chat answer of `max_tokens` tokens to `prompt`.
+    /// Asks for the likeliest chat answer of `max_tokens` tokens to `prompt`. A random model never ends one early.
     pub fn chat(&self, model: &str, prompt: &str, max_tokens: usize) -> Answer {
         let messages = json!([{"role": "user", "content": prompt}]);
-        let body = json!({"model": model, "messages": messages, "max_tokens": max_tokens});
+        let body = json!({"model": model, "messages": messages, "max_tokens": max_tokens, "temperature": 0});
         self.post("/v1/chat/completions", &body)
     }
 
