@@ -90,6 +90,10 @@ impl OutputParser {
     fn pass_on(&mut self, events: Vec<ReasoningEvent>) -> Vec<OutputEvent> {
         let mut out = Vec::with_capacity(events.len());
         for event in events {
+            // Thinking ends the content before it; what the tool-call parser held back comes first.
+            if let (Some(tools), false) = (&mut self.tools, matches!(event, ReasoningEvent::Content(_))) {
+                out.extend(tools.finish().into_iter().map(OutputEvent::from));
+            }
             match (event, &mut self.tools) {
                 (ReasoningEvent::Content(text), Some(tools)) => {
                     out.extend(tools.push(&text).into_iter().map(OutputEvent::from));

@@ -361,7 +361,7 @@ fn what_a_template_writes_for_a_call_is_what_the_parser_reads() {
         ("mistralai-Mistral-Nemo-Instruct-2407.jinja", ToolFormat::Mistral, "</s>"),
         ("Mistral-Small-3.2-24B-Instruct-2506.jinja", ToolFormat::Mistral, "</s>"),
         ("deepseek-ai-DeepSeek-R1-Distill-Qwen-32B.jinja", ToolFormat::DeepSeek, "<｜end▁of▁sentence｜>"),
-        ("deepseek-ai-DeepSeek-V3.1.jinja", ToolFormat::DeepSeek, "</s>"),
+        ("deepseek-ai-DeepSeek-V3.1.jinja", ToolFormat::DeepSeek, "<｜end▁of▁sentence｜>"),
         ("written-header-turns.jinja", ToolFormat::Llama3, "<|eot_id|>"),
         ("openai-gpt-oss-120b.jinja", ToolFormat::Harmony, "<|call|>"),
         ("ibm-granite-granite-4.0.jinja", ToolFormat::Hermes, "<|end_of_text|>"),

@@ -121,6 +121,16 @@ impl TemplateFeatures {
     }
 }
 
+/// Tools with an empty description and no parameters where they say nothing of them.
+pub(super) fn complete_tools(tools: &[Value]) -> Vec<Value> {
+    let mut tools = tools.to_vec();
+    for function in tools.iter_mut().filter_map(|tool| tool.get_mut("function")?.as_object_mut()) {
+        function.entry("description").or_insert_with(|| "".into());
+        function.entry("parameters").or_insert_with(|| json!({"type": "object", "properties": {}}));
+    }
+    tools
+}
+
 /// Gives thinking the names that templates know, as transformers does: `reasoning_content`, and `thinking` (gpt-oss).
 fn alias_reasoning(message: &mut Value) {
     let names = ["reasoning_content", "thinking", "reasoning"];

@@ -121,7 +121,16 @@ impl ChatTemplate {
     /// template reads. Encode the result with `Special { add: false, parse: true }`.
     pub fn render(&self, input: &TemplateInput<'_>) -> Result<String, TemplateError> {
         let messages: Vec<Value> = input.messages.iter().map(|m| self.features.adapt(m)).collect();
-        self.render_as_is(&TemplateInput { messages: &messages, ..input.clone() })
+        let input = TemplateInput { messages: &messages, ..input.clone() };
+        let result = self.render_as_is(&input);
+        match (&result, input.tools) {
+            // Some templates (gpt-oss) read what OpenAI's schema leaves optional.
+            (Err(TemplateError::Failed(_)), Some(tools)) => {
+                let tools = features::complete_tools(tools);
+                self.render_as_is(&TemplateInput { tools: Some(&tools), ..input }).or(result)
+            }
+            _ => result,
+        }
     }
 
     fn render_as_is(&self, input: &TemplateInput<'_>) -> Result<String, TemplateError> {
