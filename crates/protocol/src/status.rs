@@ -39,7 +39,7 @@ pub struct Status {
     pub models: Vec<ModelStatus>,
     /// Requests now and so far.
     pub requests: RequestCounts,
-    /// Tokens a second, over the last ten seconds.
+    /// Tokens a second of what runs now.
     pub rates: Rates,
     /// What the process uses; sampled only while someone watches.
     pub resources: Option<Resources>,

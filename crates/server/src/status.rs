@@ -153,7 +153,8 @@ impl Monitor {
 
     fn rates(&self) -> Rates {
         let models = self.pool.all_loaded();
-        let stats = models.iter().map(|model| model.engine.stats());
+        // An engine remembers the rates of its last steps; nothing runs at them when nothing runs.
+        let stats = models.iter().map(|model| model.engine.stats()).filter(|stats| stats.running > 0);
         stats.fold(Rates::default(), |sum, stats| Rates {
             prefill: sum.prefill + stats.prefill_tokens_per_s,
             decode: sum.decode + stats.decode_tokens_per_s,

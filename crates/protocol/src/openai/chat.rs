@@ -15,6 +15,7 @@ pub struct ChatRequest {
     /// Which model; the configured default if absent.
     pub model: Option<String>,
     /// The conversation, at least one message.
+    #[schema(required = true)]
     pub messages: Vec<Message>,
     /// Send the answer piece by piece as server-sent events.
     pub stream: Option<bool>,

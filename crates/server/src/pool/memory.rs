@@ -9,8 +9,6 @@ use crate::loader::Needs;
 const RESERVE: u64 = 512 << 20;
 /// A model that cannot hold even this many tokens of KV is not worth loading.
 const LEAST_TOKENS: u64 = 2048;
-/// Long conversations at once that an automatic budget provides for.
-const WHOLE_CONTEXTS: u64 = 8;
 
 /// KV for one model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,8 +59,10 @@ pub(super) fn share(
         .and_then(|rest| rest.checked_sub(needs.weight_bytes))
         .filter(|free| *free >= needed)
         .ok_or(shortage)?;
-    // Half of what is free: the rest is for buffers, and for the next model.
-    let automatic = (free / 2).min(one_context.saturating_mul(WHOLE_CONTEXTS)).max(least);
+    // Half of what is free, the rest being for buffers and for the next model; but no more than all sequences could fill,
+    // twice: half of the budget may hold prefixes.
+    let all = one_context.saturating_mul(2 * config.max_sequences as u64);
+    let automatic = (free / 2).min(all).max(least);
     let budget = config.kv_budget.unwrap_or(automatic);
     Ok(KvShare { budget, prefixes: config.prefix_cache.unwrap_or(budget / 2).min(budget) })
 }
@@ -101,7 +101,7 @@ mod tests {
         let share =
             |available, context| share(needs(GIB), context, available, &PoolConfig::default()).unwrap();
         assert_eq!(share(4 * GIB, 1_000_000).budget, (3 * GIB - RESERVE) / 2);
-        assert_eq!(share(64 * GIB, 1_000).budget, 8 * 1_000 * 100_000);
+        assert_eq!(share(64 * GIB, 1_000).budget, 2 * 32 * 1_000 * 100_000);
     }
 
     #[test]

@@ -75,7 +75,7 @@ const ASSETS: [(&str, &str, &[u8]); 3] = [
 ];
 
 /// This description.
-#[utoipa::path(get, path = "/openapi.json", tag = "server", responses(
+#[utoipa::path(get, path = "/openapi.json", operation_id = "get_openapi", tag = "server", responses(
     (status = 200, description = "OpenAPI 3.1", content_type = "application/json"),
 ))]
 pub(crate) async fn openapi() -> Json<utoipa::openapi::OpenApi> {

@@ -8,7 +8,7 @@ use perch_protocol::Health;
 use crate::app::App;
 
 /// Whether an answer could be had now.
-#[utoipa::path(get, path = "/health", tag = "server", responses(
+#[utoipa::path(get, path = "/health", operation_id = "get_health", tag = "server", responses(
     (status = 200, description = "Answers can be had", body = Health),
     (status = 503, description = "Answers would fail, and why", body = Health),
 ))]

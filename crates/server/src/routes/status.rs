@@ -15,13 +15,13 @@ use crate::app::App;
 use crate::metrics;
 
 /// What the server is doing.
-#[utoipa::path(get, path = "/api/status", tag = "server", responses((status = 200, body = Status)))]
+#[utoipa::path(get, path = "/api/status", operation_id = "get_status", tag = "server", responses((status = 200, body = Status)))]
 pub(crate) async fn now(State(app): State<App>) -> Json<Status> {
     Json(app.monitor.now())
 }
 
 /// The same, now and at every change, as server-sent events.
-#[utoipa::path(get, path = "/api/events", tag = "server", responses(
+#[utoipa::path(get, path = "/api/events", operation_id = "watch_status", tag = "server", responses(
     (status = 200, description = "Events named `status`", body = Status, content_type = "text/event-stream"),
 ))]
 pub(crate) async fn events(State(app): State<App>) -> Sse<impl Stream<Item = Result<Event, Infallible>>> {
@@ -34,13 +34,13 @@ pub(crate) async fn events(State(app): State<App>) -> Sse<impl Stream<Item = Res
 }
 
 /// The recent requests, without what was asked and answered.
-#[utoipa::path(get, path = "/api/requests", tag = "server", responses((status = 200, body = RequestList)))]
+#[utoipa::path(get, path = "/api/requests", operation_id = "list_requests", tag = "server", responses((status = 200, body = RequestList)))]
 pub(crate) async fn requests(State(app): State<App>) -> Json<RequestList> {
     Json(RequestList { requests: app.activity.recent() })
 }
 
 /// Counters and gauges for Prometheus.
-#[utoipa::path(get, path = "/metrics", tag = "server", responses(
+#[utoipa::path(get, path = "/metrics", operation_id = "get_metrics", tag = "server", responses(
     (status = 200, description = "OpenMetrics text", body = String, content_type = "text/plain"),
 ))]
 pub(crate) async fn metrics(State(app): State<App>) -> impl IntoResponse {

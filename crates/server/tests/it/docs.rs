@@ -26,6 +26,12 @@ async fn every_described_route_exists_and_the_description_is_sound() {
     {
         assert!(paths.contains_key(path), "{path}");
     }
+    let operations = paths.values().flat_map(|methods| methods.as_object().unwrap().values());
+    let mut ids: Vec<String> = operations.map(|op| op["operationId"].as_str().unwrap().to_owned()).collect();
+    ids.sort();
+    let count = ids.len();
+    ids.dedup();
+    assert_eq!(ids.len(), count, "operation ids are unique");
     // Every reference leads somewhere.
     let text = spec.to_string();
     for reference in text.split("\"$ref\":\"#/components/schemas/").skip(1) {

@@ -21,7 +21,7 @@ use crate::observe::RequestId;
 const ROUTE: &str = "/v1/chat/completions";
 
 /// Answers a conversation.
-#[utoipa::path(post, path = "/v1/chat/completions", tag = "openai", request_body = ChatRequest, responses(
+#[utoipa::path(post, path = "/v1/chat/completions", operation_id = "create_chat_completion", tag = "openai", request_body = ChatRequest, responses(
     (status = 200, description = "The answer; with `stream`, server-sent events of `ChatChunk`", body = ChatResponse),
     (status = 400, description = "`invalid_json`, `invalid_value`, `unsupported_parameter`, \
         `context_length_exceeded`, `invalid_json_schema`", body = ErrorEnvelope),

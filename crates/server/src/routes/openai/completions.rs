@@ -19,7 +19,7 @@ const ROUTE: &str = "/v1/completions";
 const DEFAULT_MAX_TOKENS: u64 = 16;
 
 /// Continues texts.
-#[utoipa::path(post, path = "/v1/completions", tag = "openai", request_body = CompletionRequest, responses(
+#[utoipa::path(post, path = "/v1/completions", operation_id = "create_completion", tag = "openai", request_body = CompletionRequest, responses(
     (status = 200, description = "The answer; with `stream`, server-sent events of the same shape",
         body = CompletionResponse),
     (status = 400, description = "`invalid_json`, `invalid_value`, `unsupported_parameter`, \

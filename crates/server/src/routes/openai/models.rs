@@ -10,7 +10,7 @@ use crate::error::ApiError;
 use crate::pool::Entry;
 
 /// The models on this machine. Any of them is loaded when a request names it.
-#[utoipa::path(get, path = "/v1/models", tag = "openai", responses(
+#[utoipa::path(get, path = "/v1/models", operation_id = "list_models", tag = "openai", responses(
     (status = 200, body = ModelList),
 ))]
 pub(crate) async fn list(State(app): State<App>) -> Json<ModelList> {
@@ -20,7 +20,7 @@ pub(crate) async fn list(State(app): State<App>) -> Json<ModelList> {
 }
 
 /// One model.
-#[utoipa::path(get, path = "/v1/models/{id}", tag = "openai",
+#[utoipa::path(get, path = "/v1/models/{id}", operation_id = "get_model", tag = "openai",
     params(("id" = String, Path, description = "The model's id, slashes as they are")),
     responses(
         (status = 200, body = Model),
