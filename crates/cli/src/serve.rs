@@ -18,12 +18,20 @@ const DRAIN: Duration = Duration::from_secs(5);
 const INTERRUPTED: u8 = 130;
 
 pub(crate) async fn run(args: &Serve, config: Config) -> Result<ExitCode> {
+    let models = config.data_dir.join("models");
     // Before the address is told, so that whoever reads it can already stop the server.
     let mut signals = Signals::listen()?;
     let server = ServerHandle::start(config, Arc::new(Backends::new(args.load.threads))).await?;
     // A reader that has gone away is no reason to end.
     let _ = writeln!(std::io::stdout(), "Perch is listening on {}", server.url());
     tracing::info!("open {}/docs for the API; Ctrl-C stops the server", server.url());
+
+    if server.pool().list().await.is_empty() {
+        tracing::warn!(
+            "there are no models yet; put one into {}, or name a folder with --models-dir",
+            models.display()
+        );
+    }
 
     signals.next().await;
     tracing::info!("stopping; running answers have {} s, Ctrl-C ends them at once", DRAIN.as_secs());
