@@ -26,10 +26,10 @@ pub(crate) struct Cli {
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Global {
     /// Perch's own folder: config.toml, models.toml, models
-    #[arg(long, global = true, value_name = "DIR")]
+    #[arg(long, global = true, value_name = "DIR", help_heading = "Global options", display_order = 900)]
     pub(crate) data_dir: Option<PathBuf>,
     /// How to write logs, which go to standard error
-    #[arg(long, global = true, value_name = "FORMAT")]
+    #[arg(long, global = true, value_name = "FORMAT", help_heading = "Global options", display_order = 901)]
     pub(crate) log_format: Option<LogFormat>,
 }
 
@@ -62,7 +62,7 @@ pub(crate) enum Command {
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
-  perch serve                              Serve what is in the Hugging Face cache and the data folder
+  perch serve                              Serve every model that is found
   perch serve --models-dir ~/models --model Qwen3-0.6B-Q4_K_M
   perch serve --model ./model.gguf --port 0
   perch serve --host 0.0.0.0 --api-key \"$(openssl rand -hex 16)\"
@@ -92,6 +92,7 @@ pub(crate) struct Serve {
 }
 
 #[derive(Debug, Args)]
+#[command(override_usage = "perch run [OPTIONS] [MODEL] PROMPT")]
 #[command(after_help = "\
 Examples:
   perch run \"Tell me a story\"              Use the default model
@@ -102,8 +103,8 @@ Examples:
 With one argument, it is the prompt, and the default model answers: the one that is configured, or
 else the only one there is. Text that is piped in is put after the prompt.")]
 pub(crate) struct Run {
-    /// [MODEL] PROMPT
-    #[arg(value_name = "MODEL|PROMPT", num_args = 0..=2)]
+    // Not a doc comment: rustdoc would take the brackets for a link.
+    #[arg(value_name = "MODEL|PROMPT", num_args = 0..=2, help = "A model, if not the default one, and the prompt")]
     pub(crate) words: Vec<String>,
     /// Instructions that stand before the prompt
     #[arg(long, value_name = "TEXT")]
@@ -137,7 +138,7 @@ pub(crate) struct Ps {
     /// Address of the server [default: as configured]
     #[arg(long, value_name = "URL")]
     pub(crate) url: Option<String>,
-    /// API key of the server
+    /// API key of the server [default: as configured]
     #[arg(long, value_name = "KEY")]
     pub(crate) api_key: Option<String>,
     /// Print JSON
@@ -150,7 +151,10 @@ pub(crate) struct Ps {
 Examples:
   perch bench Qwen/Qwen3-0.6B
   perch bench ./model.gguf --depths 0,1024,4096 --json
-  perch bench --random qwen3-0.6b:q4_k_m   Needs no model: the weights are random, the sizes real")]
+  perch bench --random qwen3-0.6b:q4_k_m   Needs no model: the weights are random, the sizes real
+
+Shapes: tiny, small, qwen3-0.6b, llama-3.2-1b. Types: f32, f16, bf16, q8_0, q4_0, q4_k_m.
+The figures are the engine's own, without HTTP and text.")]
 pub(crate) struct Bench {
     /// Model to measure: an id, a file or a folder [default: the default model]
     #[arg(value_name = "MODEL")]

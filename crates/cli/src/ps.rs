@@ -1,18 +1,18 @@
 //! `perch ps`: what a running server is doing, by its own account.
 
+use std::net::IpAddr;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::Result;
 use perch_protocol::{ModelState, ModelStatus, Status};
-use perch_server::Config;
+use perch_server::{Config, Scope};
 
 use crate::args::Ps;
 use crate::client::Client;
 use crate::text;
 
 pub(crate) async fn run(args: &Ps, config: &Config) -> Result<()> {
-    let url = args.url.clone().unwrap_or_else(|| format!("http://{}:{}", config.host, config.port));
-    let client = Client::new(&url, args.api_key.clone())?;
+    let client = Client::new(&url(args, config), args.api_key.clone().or_else(|| key(config)))?;
     let status: Status = client.get("/api/status").await?;
     if args.json {
         println!("{}", serde_json::to_string_pretty(&status)?);
@@ -44,6 +44,22 @@ pub(crate) async fn run(args: &Ps, config: &Config) -> Result<()> {
     let rows: Vec<[String; 7]> = status.models.iter().map(row).collect();
     println!("\n{}", text::table(["MODEL", "STATE", "SIZE", "CONTEXT", "RUNNING", "WAITING", "KV"], &rows));
     Ok(())
+}
+
+/// The address that was given, or the configured one as seen from this machine.
+fn url(args: &Ps, config: &Config) -> String {
+    let host = match config.host.parse::<IpAddr>() {
+        Ok(IpAddr::V4(all)) if all.is_unspecified() => "127.0.0.1".to_string(),
+        Ok(IpAddr::V6(all)) if all.is_unspecified() => "[::1]".to_string(),
+        Ok(IpAddr::V6(one)) => format!("[{one}]"),
+        _ => config.host.clone(),
+    };
+    args.url.clone().unwrap_or_else(|| format!("http://{host}:{}", config.port))
+}
+
+/// A configured key that may see the status.
+fn key(config: &Config) -> Option<String> {
+    config.keys.iter().filter(|key| key.scopes.contains(&Scope::Admin)).find_map(|key| key.key.clone())
 }
 
 fn row(model: &ModelStatus) -> [String; 7] {
