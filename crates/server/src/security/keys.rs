@@ -111,18 +111,20 @@ pub(crate) enum Refusal {
 /// The keys of a running server.
 pub(crate) struct KeyRing {
     keys: Vec<([u8; 32], Vec<Scope>)>,
+    /// No key was configured: none is needed.
+    open: bool,
 }
 
 impl KeyRing {
     /// A ring of `keys`; those that [`check_keys`] would refuse are left out, and open nothing.
     pub(crate) fn new(keys: &[KeyConfig]) -> Self {
         let usable = keys.iter().filter_map(|key| Some((key.digest().ok()?, key.scopes.clone())));
-        Self { keys: usable.collect() }
+        Self { keys: usable.collect(), open: keys.is_empty() }
     }
 
     /// Whether whoever presents `key` may do `scope`. Without any keys, everyone may.
     pub(crate) fn admit(&self, key: Option<&[u8]>, scope: Scope) -> Result<(), Refusal> {
-        if self.keys.is_empty() {
+        if self.open {
             return Ok(());
         }
         let presented: [u8; 32] = Sha256::digest(key.ok_or(Refusal::Missing)?).into();
@@ -167,6 +169,14 @@ mod tests {
         assert_eq!(ring.admit(Some(b"inference-key"), Scope::Inference), Ok(()));
         assert_eq!(ring.admit(Some(b"inference-key"), Scope::Admin), Err(Refusal::Scope));
         assert_eq!(ring.admit(Some(b"all-key"), Scope::Admin), Ok(()));
+    }
+
+    #[test]
+    fn keys_that_cannot_be_used_do_not_open_the_door() {
+        let ring =
+            KeyRing::new(&[KeyConfig { sha256: Some("abc".into()), ..KeyConfig::all_scopes("a", "k") }]);
+        assert_eq!(ring.admit(Some(b"k"), Scope::Inference), Err(Refusal::Unknown));
+        assert_eq!(KeyRing::new(&[]).admit(None, Scope::Admin), Ok(()));
     }
 
     #[test]

@@ -279,6 +279,23 @@ async fn a_second_turn_finds_the_first_in_the_prefix_cache() {
     assert_eq!(salted["usage"]["prompt_tokens_details"]["cached_tokens"], 0);
 }
 
+/// Gemma 2's template refuses system messages.
+#[tokio::test]
+async fn instructions_go_into_the_first_message_where_a_template_has_no_place_for_them() {
+    let server = Server::start().await;
+    let template = "{% for m in messages %}{% if m.role == 'system' %}{{ raise_exception('no system') }}{% endif %}\
+                    <|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}<|im_start|>assistant\n";
+    crate::fixture::write_model_with(&server.models_dir().join("gemma"), Some(template));
+    let system = json!({"role": "system", "content": "Be brief."});
+    let ask = async |messages: Value| {
+        let body = server.chat(json!({"model": "gemma", "max_tokens": 1, "messages": messages})).await.ok();
+        body["usage"]["prompt_tokens"].as_u64().unwrap()
+    };
+    let merged = ask(json!([system, {"role": "user", "content": "hi"}])).await;
+    assert_eq!(merged, ask(json!([{"role": "user", "content": "Be brief.\n\nhi"}])).await);
+    assert_eq!(ask(json!([system])).await, ask(json!([{"role": "user", "content": "Be brief."}])).await);
+}
+
 #[tokio::test]
 async fn harmless_fields_are_accepted() {
     let server = Server::saying("ok").await;

@@ -6,8 +6,20 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 /// Special tokens, from id 256 on.
-pub(crate) const SPECIAL: [&str; 6] =
-    ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<think>", "</think>", "<|unused|>"];
+pub(crate) const SPECIAL: [&str; 12] = [
+    "<|endoftext|>",
+    "<|im_start|>",
+    "<|im_end|>",
+    "<think>",
+    "</think>",
+    "<|unused|>",
+    "<|start|>",
+    "<|channel|>",
+    "<|message|>",
+    "<|end|>",
+    "<|return|>",
+    "<|call|>",
+];
 pub(crate) const VOCAB: usize = 256 + SPECIAL.len();
 pub(crate) const IM_START: u32 = 257;
 pub(crate) const IM_END: u32 = 258;

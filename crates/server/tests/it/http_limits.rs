@@ -115,6 +115,24 @@ async fn idle_connections_up_to_the_limit_keep_others_out_for_a_moment_only() {
 }
 
 #[tokio::test]
+async fn tokens_are_sent_as_they_come_and_silence_is_filled_with_comments() {
+    let server = Server::with(|config| config.http.keep_alive = Duration::from_millis(50)).await;
+    let script =
+        crate::script::Script { step_delay: Duration::from_millis(200), ..crate::script::Script::say("abc") };
+    server.script("tiny", script);
+    let body = crate::support::chat_body(json!({"stream": true})).to_string().into_bytes();
+    let headers = [("content-type", "application/json")];
+    let mut open = begin(server.address(), Method::POST, "/v1/chat/completions", &headers, Some(body)).await;
+    let mut pieces = Vec::new();
+    while let Some(piece) = open.next().await {
+        pieces.push((Instant::now(), piece));
+    }
+    let at = |text: &str| pieces.iter().find(|(_, piece)| piece.contains(text)).unwrap().0;
+    assert!(at("\"c\"") - at("\"a\"") > Duration::from_millis(300), "not all at once");
+    assert!(pieces.iter().any(|(_, piece)| piece.starts_with(':')));
+}
+
+#[tokio::test]
 async fn a_client_that_goes_away_frees_its_sequence() {
     let server = Server::start().await;
     let mut model = crate::support::fake();

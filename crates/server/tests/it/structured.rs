@@ -59,6 +59,24 @@ async fn a_model_that_thinks_thinks_freely_before_it_answers() {
     assert_eq!(message["content"], "{\"name\":\"Ada\",\"age\":36}");
 }
 
+/// gpt-oss writes its thinking as a message of its own, before the one that has to fit.
+#[tokio::test]
+async fn harmonys_analysis_is_free_and_its_final_message_fits() {
+    let server = Server::start().await;
+    let template = "<|start|>user<|message|>{{ messages[0].content }}<|end|><|start|>assistant\
+                    {#- <|channel|>analysis or <|channel|>final -#}";
+    crate::fixture::write_model_with(&server.models_dir().join("oss"), Some(template));
+    let prompt = 1 + "user".len() + 1 + "hi".len() + 1 + 1 + "assistant".len();
+    let text = "<|channel|>analysis<|message|>Who? {<|end|><|start|>assistant<|channel|>final<|message|>\
+                {\"name\":\"Ada\",\"age\":36}";
+    server.script("oss", Script { after: prompt, ..Script::say(text) });
+    let body = server.chat(json!({"model": "oss", "response_format": format()})).await.ok();
+    assert_eq!(body["usage"]["prompt_tokens"], prompt);
+    let message = &body["choices"][0]["message"];
+    assert_eq!(message["reasoning_content"], "Who? {");
+    assert_eq!(message["content"], "{\"name\":\"Ada\",\"age\":36}");
+}
+
 /// A model that only writes blanks would otherwise go on to the end of its context.
 #[tokio::test]
 async fn blanks_between_values_are_bounded() {
