@@ -210,10 +210,16 @@ impl ModelPool {
     /// Ends every engine and waits for them and for the pool's own tasks. What still runs gets an error.
     pub(crate) async fn shutdown(&self) {
         self.stop();
-        let models = self.inner.slots.lock().evict_all();
-        futures_util::future::join_all(models.into_iter().map(|model| self.inner.unload(model))).await;
+        self.unload_all().await;
         self.inner.tracker.close();
         self.inner.tracker.wait().await;
+        // A load that ended just then.
+        self.unload_all().await;
+    }
+
+    async fn unload_all(&self) {
+        let models = self.inner.slots.lock().evict_all();
+        futures_util::future::join_all(models.into_iter().map(|model| self.inner.unload(model))).await;
     }
 
     fn pin(&self, entry: &Entry) -> Pin {
@@ -322,7 +328,7 @@ async fn run_load(
 async fn follow(pool: Arc<Inner>, model: Arc<LoadedModel>) {
     let mut state = model.engine.watch();
     drop(model);
-    while state.changed().await.is_ok() {
+    while let Some(Ok(())) = pool.stop.run_until_cancelled(state.changed()).await {
         pool.touch();
         if *state.borrow_and_update() == EngineState::Closed {
             break;

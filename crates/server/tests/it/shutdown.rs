@@ -90,6 +90,18 @@ async fn a_load_in_progress_does_not_hold_up_the_end() {
 }
 
 #[tokio::test]
+async fn a_server_that_is_just_dropped_leaves_no_engine_behind() {
+    let server = Server::start().await;
+    server.chat(json!({"max_tokens": 1})).await.ok();
+    let engine = server.handle.pool().all_loaded()[0].engine.watch();
+    let address = server.address();
+    drop(server);
+    // The sender of its states lives as long as the engine's last handle.
+    eventually("the engine is gone", || engine.has_changed().is_err()).await;
+    assert!(TcpStream::connect(address).await.is_err());
+}
+
+#[tokio::test]
 async fn a_second_shutdown_waits_for_the_first_and_a_port_can_be_used_again() {
     let server = Server::saying("ok").await;
     server.chat(json!({})).await.ok();
