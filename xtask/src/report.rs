@@ -21,6 +21,10 @@ impl Report {
         self.skips.push((what.into(), reason.into()));
     }
 
+    pub(crate) fn failures(&self) -> usize {
+        self.failures.len()
+    }
+
     pub(crate) fn is_good(&self) -> bool {
         self.failures.is_empty()
     }

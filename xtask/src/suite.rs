@@ -27,13 +27,14 @@ pub(crate) fn run(args: &[String], report: &mut Report) -> Result<()> {
             Err(reason) => command.env(format!("{variable}_MISSING"), reason),
         };
     }
+    let failures = report.failures();
     let mut reader = Reader::default();
     let good = shell::lines(&mut command, |line| {
         if reader.read(line, report) {
             println!("{line}");
         }
     })?;
-    if !good && report.is_good() {
+    if !good && report.failures() == failures {
         report.failed("`cargo test` did not build or did not end well; its message is above");
     }
     Ok(())
