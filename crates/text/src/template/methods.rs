@@ -1,13 +1,14 @@
-//! What Python offers to a template beyond minijinja: string methods, `raise_exception`, `strftime_now`, and bounded
-//! versions of everything that can make a long text out of a short one.
+//! What Python offers to a template beyond minijinja: string methods, `raise_exception`, `strftime_now`, and
+//! Python's idea of kinds.
 
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use minijinja::value::{Kwargs, Rest, Tuple, ValueKind};
-use minijinja::{Environment, Error, ErrorKind, State, Value, filters};
+use minijinja::value::{Tuple, ValueKind};
+use minijinja::{Environment, Error, ErrorKind, Value};
 
 use super::budget::Budget;
+use super::checks::{self, formatted, joined, replace};
 use super::json;
 
 /// The words of `raise_exception`, marked through minijinja's chain of sources.
@@ -29,30 +30,7 @@ pub(super) fn install(env: &mut Environment<'_>, budget: &Arc<Budget>, now: Opti
     });
     env.add_function("strftime_now", move |format: &str| strftime(format, now));
     python_tests(env);
-    let limits = budget.clone();
-    env.add_filter("tojson", move |value: &Value, _ascii: Option<bool>, options: Kwargs| {
-        json::tojson(value, options, &limits)
-    });
-    let limits = budget.clone();
-    env.add_filter("replace", move |value: &str, from: &str, to: &str| {
-        replace(value, from, to, None, &limits)
-    });
-    let limits = budget.clone();
-    env.add_filter("indent", move |state: &mut State<'_, '_>, value: &str, args: Rest<Value>| {
-        let widest = args.iter().filter_map(Value::as_usize).max().unwrap_or(4);
-        limits.check(value.lines().count().saturating_mul(widest).saturating_add(value.len()))?;
-        let mut all = vec![Value::from(value)];
-        all.extend(args.iter().cloned());
-        Value::from_function(filters::indent).call(state, &all)
-    });
-    let limits = budget.clone();
-    env.add_filter("join", move |state: &mut State<'_, '_>, value: &Value, args: Rest<Value>| {
-        let joiner = args.first().and_then(Value::as_str).unwrap_or_default();
-        limits.check(joined_len(value, joiner, &limits)?)?;
-        let mut all = vec![value.clone()];
-        all.extend(args.iter().cloned());
-        Value::from_function(filters::join).call(state, &all)
-    });
+    checks::install(env, budget);
     let limits = budget.clone();
     env.set_unknown_method_callback(move |state, value, method, args| {
         string_method(value, method, args, &limits).unwrap_or_else(|| {
@@ -61,8 +39,7 @@ pub(super) fn install(env: &mut Environment<'_>, budget: &Arc<Budget>, now: Opti
     });
     let limits = budget.clone();
     env.set_formatter(move |out, state, value| {
-        // Objects are written by their own Display; text is what grows.
-        limits.write(value.as_str().map_or(1, str::len))?;
+        limits.write(limits.weigh(value)?)?;
         match value.kind() {
             ValueKind::Number if !value.is_integer() => Ok(out.write_str(&json::number(value))?),
             _ => minijinja::escape_formatter(out, state, value),
@@ -102,13 +79,15 @@ fn string_method(
             let count = args.get(2).and_then(Value::as_i64).and_then(|n| usize::try_from(n).ok());
             replace(text, from, to, count, budget)
         }
-        ("join", ..) => match args.first() {
-            Some(list) => match joined_len(list, text, budget).and_then(|len| budget.check(len)) {
-                Ok(()) => return None,
-                Err(error) => Err(error),
-            },
-            None => return None,
-        },
+        // These two are pycompat's own, behind a bound.
+        ("join", ..) => {
+            let list = args.first()?;
+            joined(list, std::slice::from_ref(value), budget)
+                .and_then(|cost| budget.make(cost))
+                .err()
+                .map(Err)?
+        }
+        ("format", ..) => formatted(value, args, budget).and_then(|cost| budget.make(cost)).err().map(Err)?,
         ("removeprefix", Some(prefix), _) => Ok(text.strip_prefix(prefix).unwrap_or(text).into()),
         ("removesuffix", Some(suffix), _) => Ok(text.strip_suffix(suffix).unwrap_or(text).into()),
         ("partition", Some(by), _) if !by.is_empty() => {
@@ -125,26 +104,6 @@ fn string_method(
 
 fn thirds(head: &str, by: &str, tail: &str) -> Value {
     Value::from(Tuple::from(vec![Value::from(head), Value::from(by), Value::from(tail)]))
-}
-
-fn replace(text: &str, from: &str, to: &str, count: Option<usize>, budget: &Budget) -> Result<Value, Error> {
-    let found = text.matches(from).count().min(count.unwrap_or(usize::MAX));
-    budget.check(found.saturating_mul(to.len()).saturating_add(text.len()))?;
-    Ok(Value::from(text.replacen(from, to, found)))
-}
-
-/// Bytes that a join would write, at least.
-fn joined_len(list: &Value, joiner: &str, budget: &Budget) -> Result<usize, Error> {
-    let mut len = 0usize;
-    if matches!(list.kind(), ValueKind::Seq | ValueKind::Iterable) {
-        for item in list.try_iter()? {
-            len = len.saturating_add(joiner.len()).saturating_add(item.as_str().map_or(1, str::len));
-            if len > budget.longest() {
-                break;
-            }
-        }
-    }
-    Ok(len)
 }
 
 /// Python's `datetime.now().strftime(format)`, in local time.

@@ -5,8 +5,10 @@
 //! network; the same input gives the same text, but for the date.
 
 mod budget;
+mod checks;
 mod error;
 mod features;
+mod guard;
 mod json;
 mod methods;
 mod select;
@@ -83,6 +85,8 @@ pub struct ChatTemplate {
     source: Arc<str>,
     tokens: TemplateTokens,
     features: TemplateFeatures,
+    /// Bytes that one instruction can write.
+    longest_text: usize,
 }
 
 impl ChatTemplate {
@@ -95,14 +99,23 @@ impl ChatTemplate {
             )));
         }
         let mut env = Environment::new();
-        env.set_syntax(
-            SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build().map_err(syntax)?,
-        );
+        let config = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build().map_err(syntax)?;
+        let guarded = guard::guard(&without_generation_tags(source), &config)?;
+        env.set_syntax(config);
         env.set_undefined_behavior(UndefinedBehavior::Lenient);
         env.set_auto_escape_callback(|_| AutoEscape::None);
         env.set_recursion_limit(MAX_RECURSION);
-        env.add_template_owned(NAME, without_generation_tags(source)).map_err(syntax)?;
-        let mut template = Self { env, source: source.into(), tokens, features: TemplateFeatures::default() };
+        // Not in Jinja, and a way to make a list of any length out of nothing.
+        env.remove_filter("chain");
+        env.remove_filter("zip");
+        env.add_template_owned(NAME, guarded.source).map_err(syntax)?;
+        let mut template = Self {
+            env,
+            source: source.into(),
+            tokens,
+            features: TemplateFeatures::default(),
+            longest_text: guarded.longest_text,
+        };
         template.features = features::probe(&template);
         Ok(template)
     }
@@ -138,7 +151,7 @@ impl ChatTemplate {
             + input.tools.map_or(0, weigh_all)
             + input.documents.map_or(0, weigh_all)
             + input.kwargs.values().map(weigh).sum::<usize>();
-        let budget = Arc::new(Budget::new(size));
+        let budget = Arc::new(Budget::new(size, self.longest_text));
         let mut env = self.env.clone();
         env.set_fuel(Some(budget.fuel()));
         methods::install(&mut env, &budget, input.now);
