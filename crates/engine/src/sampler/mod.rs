@@ -43,8 +43,8 @@ pub(crate) struct Workspace {
 /// Parameters and state of one choice.
 pub(crate) struct Sampler {
     params: Arc<Sampling>,
+    /// Advances by one draw for each token, and so depends on nothing but the seed and their number.
     rng: ChaCha8Rng,
-    drawn: u64,
     /// Prompt tokens, where the repetition penalty wants them; shared by all choices.
     prompt: Arc<HashSet<u32>>,
     /// How often each token was generated, where a penalty wants it.
@@ -55,7 +55,7 @@ impl Sampler {
     /// The sampler of choice `choice`, whose seed is `seed + choice`.
     pub(crate) fn new(params: Arc<Sampling>, prompt: Arc<HashSet<u32>>, seed: u64, choice: usize) -> Self {
         let rng = ChaCha8Rng::seed_from_u64(seed.wrapping_add(choice as u64));
-        Self { params, rng, drawn: 0, prompt, generated: HashMap::new() }
+        Self { params, rng, prompt, generated: HashMap::new() }
     }
 
     /// The prompt tokens that samplers with these parameters want to know.
@@ -94,7 +94,6 @@ impl Sampler {
             let u = self.uniform();
             self.draw_at(u, row, max, space)?
         };
-        self.drawn += 1;
         if self.has_penalties() {
             *self.generated.entry(token).or_insert(0) += 1;
         }
@@ -147,9 +146,8 @@ impl Sampler {
         }
     }
 
-    /// A number in [0, 1) that depends on the seed and the number of tokens drawn before.
+    /// A number in [0, 1).
     fn uniform(&mut self) -> f64 {
-        self.rng.set_word_pos(u128::from(self.drawn) * 2);
         (self.rng.next_u64() >> 11) as f64 / (1u64 << 53) as f64
     }
 

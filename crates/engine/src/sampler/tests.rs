@@ -68,8 +68,7 @@ fn tokens_are_drawn_as_often_as_their_probability_says() {
     for (i, case) in goldens["cases"].as_array().unwrap().iter().enumerate() {
         let (mut s, row, max, mut space) = prepared(case);
         let mut counts: HashMap<u32, f64> = HashMap::new();
-        for n in 0..DRAWS {
-            s.drawn = n;
+        for _ in 0..DRAWS {
             let u = s.uniform();
             *counts.entry(s.draw_at(u, &row, max, &mut space).unwrap()).or_default() += 1.0;
         }

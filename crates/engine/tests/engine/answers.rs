@@ -79,6 +79,35 @@ fn a_pass_that_runs_out_of_memory_is_tried_again_with_less() {
 }
 
 #[test]
+fn a_sequence_that_cannot_be_opened_for_want_of_memory_waits_its_turn() {
+    let (mut driver, _) = driver(FakeModel { memory_bytes: Some(110), ..model(false) }, config(4000, 64));
+    let expected = tokens_of(&run(&mut driver, request(prompt(1, 50), 5)), 0);
+    assert_eq!(driver.stats().prefix_cache_blocks, 3);
+    // Each copies 48 cached tokens when it is opened, beside the 48 in the cache.
+    let mut streams: Vec<_> = (0..3).map(|_| driver.submit(request(prompt(1, 50), 5)).unwrap()).collect();
+    finish(&mut driver);
+    assert!(streams.iter_mut().all(|s| tokens_of(&arrived(s), 0) == expected));
+}
+
+#[test]
+fn memory_that_was_short_is_used_again_when_the_engine_has_rested() {
+    let faults = vec![(3, Fault::OutOfMemory)];
+    let config = EngineConfig { prefix_cache_bytes: 0, ..config(400, 64) };
+    let (mut driver, probe) = driver(FakeModel { faults, ..model(false) }, config);
+    let mut streams: Vec<_> =
+        (0..2).map(|kind| driver.submit(request(prompt(kind, 20), 60)).unwrap()).collect();
+    finish(&mut driver);
+    assert!(streams.iter_mut().all(|s| tokens_of(&arrived(s), 0).len() == 60));
+    assert!(driver.stats().preemptions <= 3, "the one that is left grows without starting over");
+    let passes = probe.batches();
+    assert!(passes[6..].iter().all(|batch| batch.len() == 1), "while memory is short they run one by one");
+
+    let both: Vec<_> = (0..2).map(|kind| driver.submit(request(prompt(kind, 20), 60)).unwrap()).collect();
+    driver.step().unwrap();
+    assert_eq!(probe.batches().last().map(Vec::len), Some(both.len()));
+}
+
+#[test]
 fn a_request_that_has_all_memory_and_needs_more_fails_with_that() {
     let model = FakeModel { memory_bytes: Some(50), ..model(false) };
     let (mut driver, _) = driver(model, config(4000, 64));
@@ -150,18 +179,40 @@ fn prompt_log_probabilities_cover_every_token_after_the_first_even_when_cached()
 
 #[test]
 fn prompt_log_probabilities_are_whole_after_a_preemption() {
-    let (mut driver, _) = driver(model(true), EngineConfig { prefix_cache_bytes: 0, ..config(230, 40) });
+    // One prompt token per step beside the first request, which outgrows the room left for it before the end.
+    let (mut driver, _) = driver(model(true), EngineConfig { prefix_cache_bytes: 0, ..config(215, 2) });
     let mut first = driver.submit(request(prompt(1, 20), 180)).unwrap();
-    (0..60).for_each(|_| driver.step().unwrap());
+    while driver.stats().kv_used_bytes < 80 {
+        driver.step().unwrap();
+    }
     let mut scored = request(prompt(2, 70), 60);
     scored.prompt_logprobs = Some(0);
     let mut scored = driver.submit(scored).unwrap();
+    while driver.stats().preemptions == 0 {
+        driver.step().unwrap();
+    }
+    assert_eq!(arrived(&mut scored), [], "it has been preempted in the middle of its prompt");
     finish(&mut driver);
-    assert!(driver.stats().preemptions > 0);
     let events = arrived(&mut scored);
     let Event::Prefilled { prompt_logprobs, .. } = &events[0] else { panic!("{events:?}") };
     assert_eq!(prompt_logprobs.len(), 69);
     assert_eq!(tokens_of(&arrived(&mut first), 0).len(), 180);
+}
+
+#[test]
+fn cached_tokens_are_those_found_when_the_request_first_began() {
+    let (mut driver, _) = driver(model(true), EngineConfig { prefix_cache_bytes: 215, ..config(215, 2) });
+    let _first = driver.submit(request(prompt(1, 20), 180)).unwrap();
+    while driver.stats().kv_used_bytes < 80 {
+        driver.step().unwrap();
+    }
+    let mut second = driver.submit(request(prompt(2, 70), 60)).unwrap();
+    while driver.stats().preemptions == 0 {
+        driver.step().unwrap();
+    }
+    assert_eq!(arrived(&mut second), []);
+    finish(&mut driver);
+    assert_eq!(cached(&arrived(&mut second)), 0, "what it computed itself is not counted");
 }
 
 /// Allows only ascending tokens, and is complete at `last`.
@@ -179,6 +230,9 @@ impl Constraint for Ascending {
     }
 
     fn accept(&mut self, token: u32) -> Result<(), String> {
+        if token == 63 {
+            return Err("63 is no part of the text".to_owned());
+        }
         self.next = token + 1;
         Ok(())
     }
@@ -206,6 +260,16 @@ fn a_constraint_holds_for_every_choice_and_ends_it_when_complete() {
         let end = Event::Finished { choice, reason: FinishReason::Complete, generated: text.len() };
         assert!(events.contains(&end));
     }
+}
+
+#[test]
+fn a_constraint_is_not_told_of_the_stop_token() {
+    let (mut driver, _) = driver(model(true), config(4000, 64));
+    let mut constrained = request(prompt(1, 10), 64);
+    (constrained.stop_tokens, constrained.constraint) = (vec![63], ascending(63, 70));
+    let events = run(&mut driver, constrained);
+    let end = Event::Finished { choice: 0, reason: FinishReason::Stop(63), generated: 1 };
+    assert_eq!(events.last(), Some(&end));
 }
 
 #[test]
