@@ -36,9 +36,7 @@ fn smallest_model(program: &Path, args: &[String]) -> Option<String> {
 pub(crate) fn build_release() -> Result<PathBuf> {
     eprintln!("Building Perch; the first time takes some minutes.");
     shell::run(shell::cargo().args(["build", "--release", "--locked", "--package", "perch"]))?;
-    let target = std::env::var_os("CARGO_TARGET_DIR").map_or(cache::root().join("target"), PathBuf::from);
-    let program =
-        cache::root().join(target).join("release").join(format!("perch{}", std::env::consts::EXE_SUFFIX));
+    let program = cache::target().join("release").join(cache::PERCH);
     program.canonicalize().with_context(|| format!("the build left no {}", program.display()))
 }
 
