@@ -7,6 +7,7 @@ pub(crate) mod elementwise;
 pub mod isa;
 pub mod matmul;
 pub mod matrix;
+pub(crate) mod memory;
 pub(crate) mod norm;
 pub(crate) mod pages;
 pub mod pool;

@@ -10,7 +10,6 @@
 //! - every byte of a page is initialised (fresh pages are zeroed); bytes beyond a sequence's length are stale;
 //! - the offsets of a [`Layout`] lie inside its `bytes`, and every tile is aligned to [`ALIGN`].
 
-use std::alloc::{alloc_zeroed, dealloc};
 use std::cell::{Cell, RefCell};
 use std::ptr::NonNull;
 use std::rc::Rc;
@@ -18,6 +17,7 @@ use std::rc::Rc;
 use perch_engine::{BackendError, SeqId};
 use perch_model::{Mixer, ModelSpec};
 
+use super::memory::Memory;
 use crate::kv::{KvCache, SequenceKv};
 
 /// Tokens in a page; also the block of the online softmax, so borders lie at the same positions for every run.
@@ -91,23 +91,20 @@ impl Layout {
         }
         Self { layers, element, bytes: bytes.max(ALIGN) }
     }
-
-    fn memory(&self) -> Option<std::alloc::Layout> {
-        std::alloc::Layout::from_size_align(self.bytes, ALIGN).ok()
-    }
 }
 
 /// Where pages come from, and where they go when the last owner lets go.
 pub(crate) struct PagePool {
     layout: Layout,
-    spare: RefCell<Vec<NonNull<u8>>>,
+    memory: RefCell<Memory>,
     live: Cell<usize>,
 }
 
 impl PagePool {
     /// A pool without pages.
     pub(crate) fn new(layout: Layout) -> Rc<Self> {
-        Rc::new(Self { layout, spare: RefCell::default(), live: Cell::new(0) })
+        let memory = RefCell::new(Memory::new(layout.bytes));
+        Rc::new(Self { layout, memory, live: Cell::new(0) })
     }
 
     /// How its pages are divided.
@@ -122,32 +119,12 @@ impl PagePool {
     }
 
     fn page(self: &Rc<Self>) -> Result<Rc<Page>, BackendError> {
-        let spare = self.spare.borrow_mut().pop();
-        let data = spare.or_else(|| {
-            // SAFETY: a layout has at least `ALIGN` bytes.
-            self.layout.memory().and_then(|memory| NonNull::new(unsafe { alloc_zeroed(memory) }))
-        });
-        let data = data.ok_or_else(|| {
+        let data = self.memory.borrow_mut().take().ok_or_else(|| {
             let message = format!("the system has no {} bytes for another page", self.layout.bytes);
             BackendError::OutOfMemory(message)
         })?;
         self.live.set(self.live.get() + 1);
         Ok(Rc::new(Page { data, pool: Rc::clone(self) }))
-    }
-
-    fn free(&self, page: NonNull<u8>) {
-        if let Some(memory) = self.layout.memory() {
-            // SAFETY: the page was allocated by `page` with this very layout and has no owner left.
-            unsafe { dealloc(page.as_ptr(), memory) };
-        }
-    }
-}
-
-impl Drop for PagePool {
-    fn drop(&mut self) {
-        for page in std::mem::take(self.spare.get_mut()) {
-            self.free(page);
-        }
     }
 }
 
@@ -160,7 +137,7 @@ pub(crate) struct Page {
 impl Drop for Page {
     fn drop(&mut self) {
         self.pool.live.set(self.pool.live.get() - 1);
-        self.pool.spare.borrow_mut().push(self.data);
+        self.pool.memory.borrow_mut().give(self.data);
     }
 }
 
@@ -223,9 +200,7 @@ impl SequenceKv for PagedKv {
     }
 
     fn trim(pool: &Rc<PagePool>) {
-        for page in std::mem::take(&mut *pool.spare.borrow_mut()) {
-            pool.free(page);
-        }
+        pool.memory.borrow_mut().trim();
     }
 }
 
@@ -333,11 +308,10 @@ mod tests {
         let (mut cache, pool) = cache(3 * PAGE_TOKENS);
         cache.save(A, 2, BlockId(9)).unwrap();
         cache.close(A);
-        assert_eq!((pool.live(), pool.spare.borrow().len()), (1, 2));
+        assert_eq!((pool.live(), pool.memory.borrow().spare()), (1, 2));
         cache.trim();
-        assert_eq!((pool.live(), pool.spare.borrow().len()), (1, 0));
         cache.forget(BlockId(9));
-        assert_eq!((pool.live(), pool.spare.borrow().len()), (0, 1));
+        assert_eq!((pool.live(), pool.memory.borrow().spare()), (0, 3));
     }
 
     #[test]

@@ -1,21 +1,49 @@
 //! The two register tiles of attention: scores of a page, and the weighted sum of its values.
 //!
-//! Each output is one chain of fused multiply-adds in a fixed order (over the head's elements for a score, over
-//! ascending positions for a sum), so its bits do not depend on how many rows share the tile.
+//! Each output has one order of fused multiply-adds: a score is a chain over the even elements of the head plus a chain
+//! over the odd ones, a sum runs over ascending positions. So its bits do not depend on how many rows share the tile.
+
+// Loops over registers run over indices with constant bounds: iterators keep the sums in memory.
+#![allow(clippy::needless_range_loop)]
+
+use std::ops::Range;
 
 use super::super::pages::PAGE_TOKENS;
 use super::super::simd::{Element, Lanes};
+
+/// A page's tile, and the tile that will be read after it.
+#[derive(Clone, Copy)]
+pub(super) struct PageTile<E> {
+    /// The elements.
+    pub(super) data: *const E,
+    /// Fetched into the cache meanwhile, if decoding: the time to read a long sequence is the time to decode a token.
+    pub(super) next: Option<*const E>,
+}
+
+impl<E: Element> PageTile<E> {
+    /// Asks for the part of the next tile that lies where the part `at ..` of this one does, `len` elements.
+    #[inline(always)]
+    unsafe fn prefetch<L: Lanes>(&self, at: usize, len: usize) {
+        const LINE: usize = 64;
+        if let Some(next) = self.next {
+            for line in (0..len * size_of::<E>()).step_by(LINE) {
+                // SAFETY: prefetching reads nothing; the address lies in the next tile.
+                unsafe { L::prefetch(next.add(at).cast::<u8>().add(line)) };
+            }
+        }
+    }
+}
 
 /// `out[r][j] = q[r] · key j` for the page's keys, `rows` rows of `q` with `head_dim` elements; `out` rows have
 /// [`PAGE_TOKENS`] elements.
 ///
 /// # Safety
-/// The three pointers have that many elements behind them, and `keys` a whole tile.
+/// The pointers have that many elements behind them, and `keys` a whole tile.
 #[inline(always)]
 pub(super) unsafe fn scores<L: Lanes, E: Element>(
     (q, rows): (*const f32, usize),
     head_dim: usize,
-    keys: *const E,
+    keys: PageTile<E>,
     out: *mut f32,
 ) {
     let mut r = 0;
@@ -24,46 +52,70 @@ pub(super) unsafe fn scores<L: Lanes, E: Element>(
         unsafe {
             let (q, out) = (q.add(r * head_dim), out.add(r * PAGE_TOKENS));
             r += match rows - r {
-                8.. if L::TILE_ROWS >= 8 => score_tile::<L, E, 8>(q, head_dim, keys, out),
-                4.. if L::TILE_ROWS >= 4 => score_tile::<L, E, 4>(q, head_dim, keys, out),
-                2.. if L::TILE_ROWS >= 2 => score_tile::<L, E, 2>(q, head_dim, keys, out),
-                _ => score_tile::<L, E, 1>(q, head_dim, keys, out),
+                4.. if L::TILE_ROWS >= 4 => score_rows::<L, E, 4>(q, head_dim, keys, out),
+                2.. if L::TILE_ROWS >= 2 => score_rows::<L, E, 2>(q, head_dim, keys, out),
+                _ => score_rows::<L, E, 1>(q, head_dim, keys, out),
             };
         }
     }
 }
 
+/// `R` rows, two registers of keys at a time.
 #[inline(always)]
-unsafe fn score_tile<L: Lanes, E: Element, const R: usize>(
+unsafe fn score_rows<L: Lanes, E: Element, const R: usize>(
     q: *const f32,
     head_dim: usize,
-    keys: *const E,
+    keys: PageTile<E>,
     out: *mut f32,
 ) -> usize {
-    // SAFETY: the caller's promise: `R` rows of `q` and `out`, and `head_dim * PAGE_TOKENS` keys.
-    unsafe {
-        let zero = L::splat(0.0);
-        let registers = PAGE_TOKENS / L::N;
-        let mut sums = [[zero; 4]; R];
-        for d in 0..head_dim {
-            let mut key = [zero; 4];
-            for (i, key) in key.iter_mut().enumerate().take(registers) {
-                *key = E::load::<L>(keys.add(d * PAGE_TOKENS + i * L::N));
+    for column in (0..PAGE_TOKENS).step_by(2 * L::N) {
+        // SAFETY: the caller's promise: `R` rows of `q` and `out`, and `head_dim` rows of keys.
+        unsafe {
+            let mut even = [[L::splat(0.0); 2]; R];
+            let mut odd = [[L::splat(0.0); 2]; R];
+            for pair in 0..head_dim / 2 {
+                let d = 2 * pair;
+                keys.prefetch::<L>(d * PAGE_TOKENS + column, 2 * PAGE_TOKENS);
+                multiply::<L, E, R>(&mut even, q.add(d), head_dim, keys.data.add(d * PAGE_TOKENS + column));
+                multiply::<L, E, R>(
+                    &mut odd,
+                    q.add(d + 1),
+                    head_dim,
+                    keys.data.add((d + 1) * PAGE_TOKENS + column),
+                );
             }
-            for (r, sums) in sums.iter_mut().enumerate() {
-                let q = L::splat(*q.add(r * head_dim + d));
-                for i in 0..registers {
-                    sums[i] = sums[i].fma(q, key[i]);
+            if head_dim % 2 == 1 {
+                let d = head_dim - 1;
+                multiply::<L, E, R>(&mut even, q.add(d), head_dim, keys.data.add(d * PAGE_TOKENS + column));
+            }
+            for r in 0..R {
+                for i in 0..2 {
+                    even[r][i].add(odd[r][i]).store(out.add(r * PAGE_TOKENS + column + i * L::N));
                 }
-            }
-        }
-        for (r, sums) in sums.iter().enumerate() {
-            for (i, sum) in sums.iter().enumerate().take(registers) {
-                sum.store(out.add(r * PAGE_TOKENS + i * L::N));
             }
         }
     }
     R
+}
+
+/// Adds one element of the head: `sums[r] += q[r] * keys` for `R` rows of `q`, `stride` apart.
+#[inline(always)]
+unsafe fn multiply<L: Lanes, E: Element, const R: usize>(
+    sums: &mut [[L; 2]; R],
+    q: *const f32,
+    stride: usize,
+    keys: *const E,
+) {
+    // SAFETY: the caller's promise: `R` rows, two registers of keys.
+    unsafe {
+        let keys = [E::load::<L>(keys), E::load::<L>(keys.add(L::N))];
+        for r in 0..R {
+            let q = L::splat(*q.add(r * stride));
+            for i in 0..2 {
+                sums[r][i] = sums[r][i].fma(q, keys[i]);
+            }
+        }
+    }
 }
 
 /// `sum[r] += Σ weights[r][j] * value j` over positions `range` of the page, for `rows` rows; `weights` rows have
@@ -74,8 +126,8 @@ unsafe fn score_tile<L: Lanes, E: Element, const R: usize>(
 #[inline(always)]
 pub(super) unsafe fn add_values<L: Lanes, E: Element>(
     (weights, rows): (*const f32, usize),
-    range: std::ops::Range<usize>,
-    (values, padded): (*const E, usize),
+    range: Range<usize>,
+    (values, padded): (PageTile<E>, usize),
     sum: *mut f32,
 ) {
     let mut r = 0;
@@ -85,7 +137,6 @@ pub(super) unsafe fn add_values<L: Lanes, E: Element>(
             let tile = Values { weights: weights.add(r * PAGE_TOKENS), range: range.clone(), values, padded };
             let sum = sum.add(r * padded);
             r += match rows - r {
-                8.. if L::TILE_ROWS >= 8 => tile.rows::<L, 8>(sum),
                 4.. if L::TILE_ROWS >= 4 => tile.rows::<L, 4>(sum),
                 2.. if L::TILE_ROWS >= 2 => tile.rows::<L, 2>(sum),
                 _ => tile.rows::<L, 1>(sum),
@@ -96,8 +147,8 @@ pub(super) unsafe fn add_values<L: Lanes, E: Element>(
 
 struct Values<E> {
     weights: *const f32,
-    range: std::ops::Range<usize>,
-    values: *const E,
+    range: Range<usize>,
+    values: PageTile<E>,
     padded: usize,
 }
 
@@ -105,7 +156,7 @@ impl<E: Element> Values<E> {
     /// All columns of `R` rows, as many registers at once as there are for sums.
     #[inline(always)]
     unsafe fn rows<L: Lanes, const R: usize>(&self, sum: *mut f32) -> usize {
-        let wide = 2 * L::TILE_ROWS / R;
+        let wide = 4 * L::TILE_ROWS / R;
         let mut column = 0;
         while column < self.padded {
             // SAFETY: columns `column .. column + C * N` exist.
@@ -126,27 +177,30 @@ impl<E: Element> Values<E> {
     unsafe fn tile<L: Lanes, const R: usize, const C: usize>(&self, column: usize, sum: *mut f32) -> usize {
         // SAFETY: the caller's promise: `R` rows and `C` registers of columns.
         unsafe {
+            let sum = sum.add(column);
             let mut sums = [[L::splat(0.0); C]; R];
-            for (r, sums) in sums.iter_mut().enumerate() {
-                for (c, register) in sums.iter_mut().enumerate() {
-                    *register = L::load(sum.add(r * self.padded + column + c * L::N));
+            for r in 0..R {
+                for c in 0..C {
+                    sums[r][c] = L::load(sum.add(r * self.padded + c * L::N));
                 }
             }
             for j in self.range.clone() {
+                let at = j * self.padded + column;
+                self.values.prefetch::<L>(at, C * L::N);
                 let mut value = [L::splat(0.0); C];
-                for (c, value) in value.iter_mut().enumerate() {
-                    *value = E::load::<L>(self.values.add(j * self.padded + column + c * L::N));
+                for c in 0..C {
+                    value[c] = E::load::<L>(self.values.data.add(at + c * L::N));
                 }
-                for (r, sums) in sums.iter_mut().enumerate() {
+                for r in 0..R {
                     let weight = L::splat(*self.weights.add(r * PAGE_TOKENS + j));
-                    for (register, value) in sums.iter_mut().zip(&value) {
-                        *register = register.fma(weight, *value);
+                    for c in 0..C {
+                        sums[r][c] = sums[r][c].fma(weight, value[c]);
                     }
                 }
             }
-            for (r, sums) in sums.iter().enumerate() {
-                for (c, register) in sums.iter().enumerate() {
-                    register.store(sum.add(r * self.padded + column + c * L::N));
+            for r in 0..R {
+                for c in 0..C {
+                    sums[r][c].store(sum.add(r * self.padded + c * L::N));
                 }
             }
         }

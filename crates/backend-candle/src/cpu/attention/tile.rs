@@ -9,7 +9,7 @@ use std::ops::Range;
 
 use super::super::pages::{LayerLayout, PAGE_TOKENS};
 use super::super::simd::{Element, Kernel, Lanes};
-use super::micro::{add_values, scores};
+use super::micro::{PageTile, add_values, scores};
 use super::{Step, append};
 
 /// Pages in a split: 512 tokens. Long enough that merging costs nothing, short enough to feed many threads.
@@ -18,11 +18,14 @@ pub(super) const SPLIT_PAGES: usize = 16;
 /// From this many rows on, a page's tiles are widened to `f32` once instead of at every use.
 const WIDEN_ROWS: usize = 16;
 
+/// Lanes of a sum of weights, enough for any register.
+const SUMS: usize = 16;
+
 /// Softmax state of a tile's rows: the sum of weighted values, the sum of weights, the largest score.
 pub(super) struct Partial<'a> {
     /// `[rows, padded]`.
     pub(super) values: &'a mut [f32],
-    /// `[rows]`.
+    /// `[rows, SUMS]`: sums by lane.
     pub(super) weights: &'a mut [f32],
     /// `[rows]`; −∞ in a row that has seen no key.
     pub(super) largest: &'a mut [f32],
@@ -31,12 +34,12 @@ pub(super) struct Partial<'a> {
 impl<'a> Partial<'a> {
     /// Floats of a partial for `rows` rows.
     pub(super) fn floats(rows: usize, padded: usize) -> usize {
-        rows * (padded + 2)
+        rows * (padded + SUMS + 1)
     }
 
     /// Lays one out in `memory`, which it fills.
     pub(super) fn new(memory: &'a mut [f32], rows: usize) -> Self {
-        let (weights, memory) = memory.split_at_mut(rows);
+        let (weights, memory) = memory.split_at_mut(rows * SUMS);
         let (largest, values) = memory.split_at_mut(rows);
         Self { values, weights, largest }
     }
@@ -60,19 +63,21 @@ impl<'a> Partial<'a> {
             }
             if old == f32::NEG_INFINITY {
                 values.copy_from_slice(added);
-                self.weights[row] = later.weights[row];
+                self.weights[row * SUMS..][..SUMS].copy_from_slice(&later.weights[row * SUMS..][..SUMS]);
                 self.largest[row] = new;
                 continue;
             }
             let largest = old.max(new);
-            // SAFETY: both rows have `padded` elements, a multiple of the register.
+            // SAFETY: both rows have `padded` elements and `SUMS` sums, whole registers.
             unsafe {
-                let (keep, add) = (exp::<L>(old - largest), exp::<L>(new - largest));
+                let (keep, add) = (L::splat(exp::<L>(old - largest)), L::splat(exp::<L>(new - largest)));
                 for i in (0..padded).step_by(L::N) {
-                    let sum = L::load(values.as_ptr().add(i)).mul(L::splat(keep));
-                    sum.fma(L::load(added.as_ptr().add(i)), L::splat(add)).store(values.as_mut_ptr().add(i));
+                    let sum = L::load(values.as_ptr().add(i)).mul(keep);
+                    sum.fma(L::load(added.as_ptr().add(i)), add).store(values.as_mut_ptr().add(i));
                 }
-                self.weights[row] = self.weights[row] * keep + later.weights[row] * add;
+                let sums = self.weights.as_mut_ptr().add(row * SUMS);
+                let added = L::load(later.weights.as_ptr().add(row * SUMS));
+                L::load(sums).mul(keep).fma(added, add).store(sums);
             }
             self.largest[row] = largest;
         }
@@ -185,6 +190,7 @@ impl<E: Element> Tile<'_, E> {
     }
 
     /// Positions of page `page` that query `query` of the run sees, counted from the page's start.
+    #[inline(always)]
     fn visible(&self, page: usize, query: usize) -> Range<usize> {
         let position = self.step.spans[self.item.run].position + query;
         let first = self.step.heads.window.map_or(0, |window| (position + 1).saturating_sub(window));
@@ -200,64 +206,75 @@ impl<E: Element> Tile<'_, E> {
         // The queries that see some of a page follow one another: later ones come first into the window's reach.
         let Some(first) = queries.clone().find(|q| !self.visible(page, *q).is_empty()) else { return };
         let count = (first..queries.end).take_while(|q| !self.visible(page, *q).is_empty()).count();
-        let (layer, group) = (self.step.layer(), self.step.heads.heads / self.step.heads.kv_heads);
-        let rows = (first - queries.start) * group..(first + count - queries.start) * group;
-        // SAFETY: some query sees the page, so the run has it; the tiles' offsets lie inside; widened tiles have the
-        // size of the tiles they are made from.
+        let queries = first..first + count;
+        let many = count * self.step.group() >= WIDEN_ROWS;
+        // SAFETY: some query sees the page, so the run has it; widened tiles have the size of what they are made from.
         unsafe {
-            let base = self.step.table.page(self.item.run, page);
-            let keys: *const E = base.add(layer.key_tile(self.item.head)).cast();
-            let values: *const E = base.add(layer.value_tile(self.item.head)).cast();
-            if rows.len() >= WIDEN_ROWS && size_of::<E>() < size_of::<f32>() {
-                widen::<L, E>(keys, self.scratch.keys);
-                widen::<L, E>(values, self.scratch.values);
-                let (keys, values) = (self.scratch.keys.as_ptr(), self.scratch.values.as_ptr());
-                self.rows::<L, f32>(page, rows, (keys, values));
+            let [keys, values] = self.tiles(page);
+            if many && size_of::<E>() < size_of::<f32>() {
+                widen::<L, E>(keys.data, self.scratch.keys);
+                widen::<L, E>(values.data, self.scratch.values);
+                let widened = |tile: &[f32]| PageTile { data: tile.as_ptr(), next: None };
+                let tiles = [widened(self.scratch.keys), widened(self.scratch.values)];
+                self.queries::<L, f32>(page, queries, tiles);
             } else {
-                self.rows::<L, E>(page, rows, (keys, values));
+                self.queries::<L, E>(page, queries, [keys, values]);
             }
         }
     }
 
-    /// Adds one page, whose tiles are `tiles`, to `rows`.
+    /// The key and the value tile of `page`, and of the page after it.
+    unsafe fn tiles(&self, page: usize) -> [PageTile<E>; 2] {
+        let Item { run, head, .. } = *self.item;
+        let layer = self.step.layer();
+        let next = (page + 1 < self.pages()).then(|| self.step.table.page(run, page + 1));
+        let base = self.step.table.page(run, page);
+        [layer.key_tile(head), layer.value_tile(head)].map(|offset| PageTile {
+            // SAFETY: a tile's offset lies inside every page.
+            data: unsafe { base.add(offset) }.cast_const().cast(),
+            // SAFETY: as above.
+            next: next.map(|next| unsafe { next.add(offset) }.cast_const().cast()),
+        })
+    }
+
+    /// Adds one page, whose tiles are `tiles`, to the rows of `queries`.
     #[inline(always)]
-    unsafe fn rows<L: Lanes, T: Element>(
+    unsafe fn queries<L: Lanes, T: Element>(
         &mut self,
         page: usize,
-        rows: Range<usize>,
-        tiles: (*const T, *const T),
+        queries: Range<usize>,
+        [keys, values]: [PageTile<T>; 2],
     ) {
-        let (layer, group) = (self.step.layer(), self.step.heads.heads / self.step.heads.kv_heads);
-        let (head_dim, padded) = (layer.head_dim, layer.padded);
-        let query = |row: usize| self.item.queries.start + row / group;
-        // SAFETY: `rows` are rows of the tile; the ranges lie inside the page.
+        let LayerLayout { head_dim, padded, .. } = *self.step.layer();
+        let (group, start) = (self.step.group(), self.item.queries.start);
+        let first = (queries.start - start) * group;
+        // SAFETY: the queries' rows are rows of the tile; the ranges lie inside the page.
         unsafe {
-            let q = self.scratch.q.as_ptr().add(rows.start * head_dim);
+            let q = self.scratch.q.as_ptr().add(first * head_dim);
             let weights = self.scratch.scores.as_mut_ptr();
-            scores::<L, T>((q, rows.len()), head_dim, tiles.0, weights.add(rows.start * PAGE_TOKENS));
-            for row in rows.clone() {
-                let visible = self.visible(page, query(row));
-                self.soften::<L>(row, visible);
-            }
-            let mut row = rows.start;
-            while row < rows.end {
-                // Rows that see the same positions go together. Which rows share a tile does not change their bits.
-                let visible = self.visible(page, query(row));
-                let same = (row..rows.end).take_while(|r| self.visible(page, query(*r)) == visible).count();
-                let sum = self.scratch.split.values.as_mut_ptr().add(row * padded);
-                add_values::<L, T>((weights.add(row * PAGE_TOKENS), same), visible, (tiles.1, padded), sum);
-                row += same;
+            scores::<L, T>((q, queries.len() * group), head_dim, keys, weights.add(first * PAGE_TOKENS));
+            let mut query = queries.start;
+            while query < queries.end {
+                // Queries that see the same positions go together; which do does not change their rows' bits.
+                let visible = self.visible(page, query);
+                let same = (query..queries.end).take_while(|q| self.visible(page, *q) == visible).count();
+                let rows = (query - start) * group..(query + same - start) * group;
+                rows.clone().for_each(|row| self.soften::<L>(row, &visible));
+                let sum = self.scratch.split.values.as_mut_ptr().add(rows.start * padded);
+                let weights = (weights.add(rows.start * PAGE_TOKENS).cast_const(), rows.len());
+                add_values::<L, T>(weights, visible, (values, padded), sum);
+                query += same;
             }
         }
     }
 
     /// Turns a row's scores into weights, and scales what the row has so far to the new largest score.
     #[inline(always)]
-    unsafe fn soften<L: Lanes>(&mut self, row: usize, visible: Range<usize>) {
+    unsafe fn soften<L: Lanes>(&mut self, row: usize, visible: &Range<usize>) {
         let padded = self.step.layer().padded;
         let scores = &mut self.scratch.scores[row * PAGE_TOKENS..][..PAGE_TOKENS];
         let split = &mut self.scratch.split;
-        // SAFETY: `PAGE_TOKENS` and `padded` are multiples of every register.
+        // SAFETY: `PAGE_TOKENS`, `SUMS` and `padded` are whole registers.
         unsafe {
             if let Some(cap) = self.step.heads.softcap {
                 for i in (0..PAGE_TOKENS).step_by(L::N) {
@@ -265,31 +282,36 @@ impl<E: Element> Tile<'_, E> {
                     L::load(p).mul(L::splat(1.0 / cap)).tanh().mul(L::splat(cap)).store(p);
                 }
             }
-            // After this no stale or future key has a part in the row, whatever its bits are.
-            scores[..visible.start].fill(f32::NEG_INFINITY);
-            scores[visible.end..].fill(f32::NEG_INFINITY);
+            if visible.len() < PAGE_TOKENS {
+                // After this no stale or future key has a part in the row, whatever its bits are.
+                scores[..visible.start].fill(f32::NEG_INFINITY);
+                scores[visible.end..].fill(f32::NEG_INFINITY);
+            }
             let mut top = L::splat(f32::NEG_INFINITY);
-            for i in (0..PAGE_TOKENS).step_by(L::N) {
-                top = top.max(L::load(scores.as_ptr().add(i)));
+            for i in 0..PAGE_TOKENS / L::N {
+                top = top.max(L::load(scores.as_ptr().add(i * L::N)));
             }
             let old = split.largest[row];
             let new = old.max(top.largest());
-            let mut sum = L::splat(0.0);
-            for i in (0..PAGE_TOKENS).step_by(L::N) {
-                let weight = L::load(scores.as_ptr().add(i)).sub(L::splat(new)).exp();
-                weight.store(scores.as_mut_ptr().add(i));
+            let sums = split.weights.as_mut_ptr().add(row * SUMS);
+            let mut sum = L::load(sums);
+            if new != old {
+                let keep = L::splat(exp::<L>(old - new));
+                sum = sum.mul(keep);
+                for i in 0..padded / L::N {
+                    let p = split.values.as_mut_ptr().add(row * padded + i * L::N);
+                    L::load(p).mul(keep).store(p);
+                }
+                split.largest[row] = new;
+            }
+            let new = L::splat(new);
+            for i in 0..PAGE_TOKENS / L::N {
+                let p = scores.as_mut_ptr().add(i * L::N);
+                let weight = L::load(p).sub(new).exp();
+                weight.store(p);
                 sum = sum.add(weight);
             }
-            if new != old {
-                let keep = exp::<L>(old - new);
-                split.weights[row] *= keep;
-                for i in (0..padded).step_by(L::N) {
-                    let p = split.values.as_mut_ptr().add(row * padded + i);
-                    L::load(p).mul(L::splat(keep)).store(p);
-                }
-            }
-            split.weights[row] += sum.sum();
-            split.largest[row] = new;
+            sum.store(sums);
         }
     }
 }
@@ -328,11 +350,12 @@ impl Kernel for Finish<'_> {
             }
             for row in 0..self.total.largest.len() {
                 let head = self.item.head * group + row % group;
-                let mut scale = 1.0 / self.total.weights[row];
+                let weights = L::load(self.total.weights.as_ptr().add(row * SUMS)).sum();
+                let mut scale = 1.0 / weights;
                 if let Some(sinks) = self.step.sinks {
                     let largest = self.total.largest[row].max(sinks[head]);
                     let keep = exp::<L>(self.total.largest[row] - largest);
-                    scale = keep / (self.total.weights[row] * keep + exp::<L>(sinks[head] - largest));
+                    scale = keep / (weights * keep + exp::<L>(sinks[head] - largest));
                 }
                 let values = self.total.values.as_ptr().add(row * padded);
                 let out = self.out.add(((first + row / group) * heads.heads + head) * heads.head_dim);

@@ -29,12 +29,14 @@ impl Portable {
 
 impl Lanes for Portable {
     const N: usize = 8;
-    const TILE_ROWS: usize = 2;
+    const TILE_ROWS: usize = 1;
 
     #[inline(always)]
     unsafe fn splat(x: f32) -> Self {
         Self([x; 8])
     }
+    #[inline(always)]
+    unsafe fn prefetch(_: *const u8) {}
     #[inline(always)]
     unsafe fn load(p: *const f32) -> Self {
         // SAFETY: the caller's promise; no alignment is assumed.

@@ -37,8 +37,9 @@ macro_rules! lanes {
 
 impl Lanes for Avx512 {
     const N: usize = 16;
-    const TILE_ROWS: usize = 8;
+    const TILE_ROWS: usize = 4;
     lanes! {
+        fn prefetch(p: *const u8) -> () { _mm_prefetch::<_MM_HINT_T1>(p.cast()) }
         fn splat(x: f32) -> Self { Self(_mm512_set1_ps(x)) }
         fn load(p: *const f32) -> Self { Self(_mm512_loadu_ps(p)) }
         fn load_f16(p: *const f16) -> Self { Self(_mm512_cvtph_ps(_mm256_loadu_si256(p.cast()))) }
@@ -71,6 +72,7 @@ impl Lanes for Avx2 {
     const N: usize = 8;
     const TILE_ROWS: usize = 2;
     lanes! {
+        fn prefetch(p: *const u8) -> () { _mm_prefetch::<_MM_HINT_T1>(p.cast()) }
         fn splat(x: f32) -> Self { Self(_mm256_set1_ps(x)) }
         fn load(p: *const f32) -> Self { Self(_mm256_loadu_ps(p)) }
         fn load_f16(p: *const f16) -> Self { Self(_mm256_cvtph_ps(_mm_loadu_si128(p.cast()))) }
