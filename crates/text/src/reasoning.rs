@@ -252,30 +252,28 @@ impl ReasoningParser {
                 }
                 true
             }
-            State::Opened | State::Reasoning => match self.take_until(ends, last) {
-                (text, found) => {
-                    self.think(events, &text);
-                    if found.is_some() {
-                        self.space.clear();
-                        self.state = State::Header;
-                    }
-                    found.is_some()
+            State::Opened | State::Reasoning => {
+                let (text, found) = self.take_until(ends, last);
+                self.think(events, &text);
+                if found.is_some() {
+                    self.space.clear();
+                    self.state = State::Header;
                 }
-            },
-            State::Content => match self.take_until(ends, last) {
-                (text, found) => {
-                    emit(events, ReasoningEvent::Content(text));
-                    if let Some(marker) = found {
-                        // `closed` here: this message is a call, whose end the tool-call parser wants to see.
-                        if std::mem::take(&mut self.closed) {
-                            let end = if marker == "<|start|>" { "<|end|>" } else { marker };
-                            emit(events, ReasoningEvent::Content(end.to_owned()));
-                        }
-                        self.state = State::Header;
+                found.is_some()
+            }
+            State::Content => {
+                let (text, found) = self.take_until(ends, last);
+                emit(events, ReasoningEvent::Content(text));
+                if let Some(marker) = found {
+                    // `closed` here: this message is a call, whose end the tool-call parser wants to see.
+                    if std::mem::take(&mut self.closed) {
+                        let end = if marker == "<|start|>" { "<|end|>" } else { marker };
+                        emit(events, ReasoningEvent::Content(end.to_owned()));
                     }
-                    found.is_some()
+                    self.state = State::Header;
                 }
-            },
+                found.is_some()
+            }
         }
     }
 

@@ -6,7 +6,8 @@
 //!
 //! The families' patterns end in `\s+(?!\S)|\s+`: a run of spaces leaves its last one to the word behind it. That
 //! look-ahead alone would need a backtracking matcher, so it is done by hand, and the rest of the pattern runs on a
-//! linear-time automaton.
+//! linear-time automaton. Both ways match at the same places and differ only in runs of white space that no earlier
+//! alternative takes, which is asked where it matters.
 
 use fancy_regex::Regex;
 use serde_json::Value;
@@ -23,33 +24,22 @@ struct Cut {
     regex: Regex,
     /// What lies between matches is a piece too; else it is dropped.
     gaps: bool,
-    spaces: Spaces,
+    /// Where the pattern's look-ahead was taken off: its earlier alternatives, at the place where the search begins.
+    earlier: Option<Regex>,
 }
 
-/// What becomes of the last character of a run of white space that a word follows.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Spaces {
-    /// It stays.
-    Keep,
-    /// It goes to what follows.
-    GiveBack,
-    /// As above, but a run that ends with a line break keeps it: an earlier alternative took that run.
-    GiveBackUnlessLine,
-}
-
-const LOOK_AHEAD: &str = r"\s+(?!\S)|\s+";
+const LOOK_AHEAD: &str = r"|\s+(?!\S)|\s+";
 
 impl Cut {
     fn new(pattern: &str, gaps: bool) -> Result<Self, TextError> {
-        let (pattern, spaces) = match pattern.strip_suffix(LOOK_AHEAD) {
+        let compile = |pattern: &str| Regex::new(pattern).map_err(TextError::invalid);
+        Ok(match pattern.strip_suffix(LOOK_AHEAD) {
             Some(rest) => {
-                let lines = rest.ends_with(r"\s*[\r\n]+|");
-                (format!(r"{rest}\s+"), if lines { Spaces::GiveBackUnlessLine } else { Spaces::GiveBack })
+                let earlier = Some(compile(&format!(r"\G(?:{rest})"))?);
+                Self { regex: compile(&format!(r"{rest}|\s+"))?, gaps, earlier }
             }
-            None => (pattern.to_owned(), Spaces::Keep),
-        };
-        let regex = Regex::new(&pattern).map_err(TextError::invalid)?;
-        Ok(Self { regex, gaps, spaces })
+            None => Self { regex: compile(pattern)?, gaps, earlier: None },
+        })
     }
 
     fn cut<'t>(&self, text: &'t str, out: &mut Vec<&'t str>) -> Result<(), TextError> {
@@ -57,7 +47,7 @@ impl Cut {
         let mut done = 0;
         let mut from = 0;
         while let Some(found) = self.regex.find_from_pos(text, from).map_err(failed)? {
-            let (start, end) = (found.start(), self.end(text, found.start(), found.end()));
+            let (start, end) = (found.start(), self.end(text, found.start(), found.end())?);
             if start > done && self.gaps {
                 out.push(&text[done..start]);
             }
@@ -80,16 +70,19 @@ impl Cut {
     }
 
     /// The end of a match, with its last space given back where the pattern's look-ahead would.
-    fn end(&self, text: &str, start: usize, end: usize) -> usize {
-        if self.spaces == Spaces::Keep || end == text.len() {
-            return end;
-        }
+    fn end(&self, text: &str, start: usize, end: usize) -> Result<usize, TextError> {
+        let Some(earlier) = &self.earlier else { return Ok(end) };
         let mut chars = text[start..end].chars();
-        let Some(last) = chars.next_back() else { return end };
-        let line = self.spaces == Spaces::GiveBackUnlessLine && matches!(last, '\r' | '\n');
-        // One space alone is matched by the last alternative. All others match something that is no space.
-        let run = last.is_whitespace() && !line && !chars.as_str().is_empty();
-        if run && chars.all(char::is_whitespace) { end - last.len_utf8() } else { end }
+        // One space alone, and a run at the end of the text, are matched as they are.
+        let last = chars.next_back().filter(|_| end < text.len() && !chars.as_str().is_empty());
+        match last {
+            Some(last) if last.is_whitespace() && chars.all(char::is_whitespace) => {
+                let taken =
+                    earlier.find_from_pos(text, start).map_err(|e| TextError::Encode(e.to_string()))?;
+                Ok(if taken.is_some() { end } else { end - last.len_utf8() })
+            }
+            _ => Ok(end),
+        }
     }
 }
 

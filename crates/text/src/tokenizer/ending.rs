@@ -37,12 +37,17 @@ const ENDINGS: &[&str] = &[
 /// Texts that end a document only where the vocabulary marks them as special; elsewhere they are markup.
 const ENDINGS_IF_MARKED: &[&str] = &["</s>", "<eos>", "[EOS]"];
 
+/// Whether a token of this text ends a generation whatever its kind.
+pub(super) fn is_ending(text: &str) -> bool {
+    ENDINGS.contains(&text)
+}
+
 /// All tokens after which nothing more is to be generated, ascending. `named` are those of the checkpoint's metadata.
 pub(super) fn end_of_generation(vocab: &Vocab, named: &[Option<u32>]) -> Vec<u32> {
     let mut ids: Vec<u32> = named.iter().flatten().copied().collect();
     for (id, text, kind) in vocab.iter() {
         let marked = matches!(kind, Kind::Control | Kind::UserDefined);
-        if ENDINGS.contains(&text) || (marked && ENDINGS_IF_MARKED.contains(&text)) {
+        if is_ending(text) || (marked && ENDINGS_IF_MARKED.contains(&text)) {
             ids.push(id);
         }
     }

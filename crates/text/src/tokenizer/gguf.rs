@@ -89,7 +89,11 @@ pub(super) fn build(gguf: GgufVocab) -> Result<Inner, TextError> {
         other => return Err(TextError::Unsupported(format!("tokenizer.ggml.model is {other:?}"))),
     };
     let texts: Vec<String> = if gguf.model == "bert" { wordpiece_texts(&gguf) } else { gguf.tokens.clone() };
-    let kinds = (0..count).map(|id| gguf.token_types.get(id).map_or(Kind::Normal, |n| Kind::from_gguf(*n)));
+    let kinds = texts.iter().enumerate().map(|(id, text)| {
+        let kind = gguf.token_types.get(id).map_or(Kind::Normal, |number| Kind::from_gguf(*number));
+        // Converters have called `<|im_end|>` a normal token; a model that is to stop there needs it whole.
+        if kind == Kind::Normal && ending::is_ending(text) { Kind::Control } else { kind }
+    });
     let tokens: Vec<_> = texts.iter().map(String::as_str).zip(kinds).map(Some).collect();
     let vocab = Vocab::new(tokens.into_iter(), spelling)?;
     let parts = match gguf.model.as_str() {
@@ -179,6 +183,9 @@ fn byte_level_bpe(gguf: &GgufVocab, vocab: &Vocab, warnings: &mut Vec<String>) -
     if gguf.merges.is_empty() {
         return Err(TextError::invalid("it has no merges"));
     }
+    if gguf.pre.is_none() {
+        warnings.push("the file names no pre-tokenizer; text is cut by the default rule".to_owned());
+    }
     let name = gguf.pre.as_deref().unwrap_or("default");
     let pre = match pre::by_name(name) {
         Some(pre) => pre,
@@ -226,7 +233,7 @@ fn sentencepiece_bpe(gguf: &GgufVocab, vocab: &Vocab) -> Result<Parts, TextError
         normalizer: charsmap(gguf)?,
     };
     let spm = spm::Spm::new(vocab, &gguf.scores, gguf.unk, preparation);
-    let engine = Engine::Spm(spm);
+    let engine = Engine::Spm(Box::new(spm));
     Ok(Parts { engine, add_bos: true, add_eos: false, add_sep: false, strips_space: space_prefix })
 }
 

@@ -78,7 +78,7 @@ struct Roles {
 enum Engine {
     Bytes(Box<ByteEngine>),
     Crate(Box<CrateEngine>),
-    Spm(spm::Spm),
+    Spm(Box<spm::Spm>),
 }
 
 /// Byte-level BPE, with the cuts made here and the merges by the crate.

@@ -35,14 +35,12 @@ pub(super) fn by_name(name: &str) -> Option<PreTokenizer> {
             false,
             false,
         ),
-        "llama3" | "llama-v3" | "llama-bpe" | "falcon3" | "falcon-h1" | "pixtral" | "midm-2.0" | "lfm2" => {
-            (vec![words(r"\p{L}", r"\p{N}{1,3}")], true, true)
-        }
+        "llama3" | "llama-v3" | "llama-bpe" | "falcon3" | "falcon-h1" | "pixtral" | "midm-2.0" | "lfm2"
+        | "jina-v5-nano" => (vec![words(r"\p{L}", r"\p{N}{1,3}")], true, true),
         "dbrx" | "smaug-bpe" | "chatglm-bpe" => (vec![words(r"\p{L}", r"\p{N}{1,3}")], false, false),
-        "glm4" => (vec![words(r"\p{L}", r"\p{N}{1,3}")], true, false),
-        "qwen2" | "deepseek-r1-qwen" | "stablelm2" | "megrez" | "hunyuan" | "grok-2" | "solar-open" => {
-            (vec![words(r"\p{L}", r"\p{N}")], false, false)
-        }
+        "glm4" | "glm5" => (vec![words(r"\p{L}", r"\p{N}{1,3}")], true, false),
+        "qwen2" | "kormo" | "f2llmv2" | "deepseek-r1-qwen" | "stablelm2" | "megrez" | "hunyuan"
+        | "grok-2" | "solar-open" => (vec![words(r"\p{L}", r"\p{N}")], false, false),
         "qwen35" => (
             vec![format!(
                 r"{CONTRACTIONS}|[^\r\n\p{{L}}\p{{N}}]?[\p{{L}}\p{{M}}]+|\p{{N}}| ?[^\s\p{{L}}\p{{M}}\p{{N}}]+[\r\n]*|{SPACES}"
@@ -50,7 +48,7 @@ pub(super) fn by_name(name: &str) -> Option<PreTokenizer> {
             false,
             false,
         ),
-        "gpt-4o" | "llama4" | "kanana2" | "minimax-m2" => {
+        "gpt-4o" | "llama4" | "kanana2" | "talkie" | "minimax-m2" => {
             (vec![cased_words(CONTRACTIONS, r"\p{N}{1,3}")], false, false)
         }
         "tekken" => (vec![cased_words("", r"\p{N}")], true, true),
@@ -85,7 +83,7 @@ pub(super) fn by_name(name: &str) -> Option<PreTokenizer> {
             false,
             false,
         ),
-        "deepseek-v3" | "hunyuan-dense" => (
+        "deepseek-v3" | "hunyuan-dense" | "joyai-llm" | "hy_v4" => (
             vec![
                 r"\p{N}{1,3}".into(),
                 "[一-龥぀-ゟ゠-ヿ]+".into(),
@@ -93,6 +91,14 @@ pub(super) fn by_name(name: &str) -> Option<PreTokenizer> {
                     r##"[!"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{{|}}~][A-Za-z]+|[^\r\n\p{{L}}\p{{P}}\p{{S}}]?[\p{{L}}\p{{M}}]+| ?[\p{{P}}\p{{S}}]+[\r\n]*|{SPACES}"##
                 ),
             ],
+            false,
+            false,
+        ),
+        "minicpm5" => (vec![r"\p{N}{1,3}".into(), words(r"\p{L}", r"\p{N}+")], true, false),
+        "bailingmoe" | "bailingmoe2" | "llada-moe" => (
+            vec![format!(
+                r"'(?:[sSdDmMtT]|[lL][lL]|[vV][eE]|[rR][eE])|[^\r\n\p{{L}}\p{{N}}]?\p{{L}}+|\p{{N}}|{SYMBOLS}|\s*[\r\n]|\s+(?!\S)|\s+"
+            )],
             false,
             false,
         ),

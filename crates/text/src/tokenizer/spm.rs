@@ -32,6 +32,8 @@ pub(super) struct Spm {
     unk: Option<u32>,
     /// Bytes of the longest piece; longer unions are not looked up.
     longest: usize,
+    /// No piece goes on across the beginning of a word, so words can be joined one by one.
+    by_word: bool,
     preparation: Preparation,
 }
 
@@ -85,6 +87,7 @@ impl Spm {
         let mut pieces = HashMap::new();
         let mut bytes = vec![None; 256];
         let mut longest = 0;
+        let mut by_word = true;
         for (id, text, kind) in vocab.iter() {
             match kind {
                 Kind::Byte => {
@@ -94,13 +97,14 @@ impl Spm {
                 }
                 Kind::Normal | Kind::UserDefined => {
                     longest = longest.max(text.len());
+                    by_word &= word_starts(text).next().is_none();
                     let score = scores.get(id as usize).copied().unwrap_or(0.0);
                     pieces.insert(text.into(), Piece { id, score });
                 }
                 _ => {}
             }
         }
-        Self { pieces, bytes, unk, longest, preparation }
+        Self { pieces, bytes, unk, longest, by_word, preparation }
     }
 
     /// Ids of `text`, added tokens first taken out by `added`.
@@ -119,7 +123,12 @@ impl Spm {
                 at_start = tokens.iter().any(|token| added.is_special_token(&token.value));
             } else if !part.is_empty() {
                 let prepared = self.prepare(part, at_start)?;
-                self.encode_prepared(&prepared, out)?;
+                let mut done = 0;
+                for start in word_starts(&prepared).filter(|_| self.by_word) {
+                    self.encode_prepared(&prepared[done..start], out)?;
+                    done = start;
+                }
+                self.encode_prepared(&prepared[done..], out)?;
                 at_start = false;
             }
         }
@@ -216,6 +225,11 @@ impl Spm {
         }
         Ok(())
     }
+}
+
+/// Where a `▁` follows another character.
+fn word_starts(text: &str) -> impl Iterator<Item = usize> {
+    text.match_indices('▁').map(|(at, _)| at).filter(|at| *at > 0 && !text[..*at].ends_with('▁'))
 }
 
 /// One symbol for each character.

@@ -1,6 +1,8 @@
 //! The goldens that the scripts in `tests/goldens` make, and the tokenizers in them.
 #![allow(dead_code, unreachable_pub, reason = "each test file uses its own part")]
 
+pub mod answer;
+
 use std::path::PathBuf;
 
 use base64::Engine as _;

@@ -156,11 +156,13 @@ PRE = {
     ),
     "deepseek-llm": None,
     "falcon": None,
+    "minicpm5": None,
+    "bailingmoe": None,
     "bloom": None,
     "default": None,
 }
 # A word that is a token is taken whole in these families.
-IGNORE_MERGES = {"llama-bpe", "tekken"}
+IGNORE_MERGES = {"llama-bpe", "tekken", "minicpm5"}
 
 
 def llama_ids(vocab, texts):
