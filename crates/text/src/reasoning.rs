@@ -36,6 +36,9 @@ const TAGS: &[(&str, &str)] = &[
     ("Here is my thought process:", "Here is my response:"),
 ];
 
+/// What Granite 3.3 puts around its answer, after thinking only.
+const ANSWER: (&str, &str) = ("<response>", "</response>");
+
 /// Harmony's markers, all single special tokens.
 pub(crate) const HARMONY: &[&str] =
     &["<|start|>", "<|channel|>", "<|message|>", "<|constrain|>", "<|end|>", "<|return|>", "<|call|>"];
@@ -88,6 +91,8 @@ pub struct ReasoningParser {
     space: String,
     /// The block has been closed, here or in the prompt.
     closed: bool,
+    /// The answer stands between [`ANSWER`]'s tags.
+    wrapped: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -105,8 +110,14 @@ enum State {
 impl ReasoningParser {
     /// For an answer to the prompt that ends with `prompt_tail` (its last few hundred characters are enough).
     pub fn new(format: ReasoningFormat, prompt_tail: &str) -> Self {
-        let mut parser =
-            Self { format, state: State::Start, buffer: String::new(), space: String::new(), closed: false };
+        let mut parser = Self {
+            format,
+            state: State::Start,
+            buffer: String::new(),
+            space: String::new(),
+            closed: false,
+            wrapped: false,
+        };
         match format {
             ReasoningFormat::None => parser.state = State::Content,
             ReasoningFormat::Tags { open, close } => {
@@ -183,6 +194,14 @@ impl ReasoningParser {
                 if !last && open.starts_with(word) {
                     return false;
                 }
+                if let Some(rest) = word.strip_prefix(ANSWER.0).filter(|_| self.closed) {
+                    self.buffer = rest.to_owned();
+                    self.wrapped = true;
+                    return true;
+                }
+                if !last && self.closed && ANSWER.0.starts_with(word) {
+                    return false;
+                }
                 if self.closed {
                     // White space between the block and the answer belongs to neither.
                     self.buffer.drain(..self.buffer.len() - self.buffer.trim_start().len());
@@ -211,6 +230,12 @@ impl ReasoningParser {
                     false
                 }
             },
+            State::Content | State::Header if self.wrapped => {
+                let (text, end) = self.take_until(&[ANSWER.1], last);
+                emit(events, ReasoningEvent::Content(text));
+                self.wrapped = end.is_none();
+                end.is_some()
+            }
             State::Content | State::Header if self.closed => {
                 emit(events, ReasoningEvent::Content(std::mem::take(&mut self.buffer)));
                 false
@@ -235,6 +260,11 @@ impl ReasoningParser {
         let ends = &["<|end|>", "<|return|>", "<|call|>", "<|start|>"];
         match self.state {
             State::Header | State::Start => {
+                if let Some(at) = no_header(&self.buffer) {
+                    self.buffer.drain(..at);
+                    self.state = State::Content;
+                    return true;
+                }
                 let Some(at) = self.buffer.find("<|message|>") else { return false };
                 let header: String = self.buffer.drain(..at + "<|message|>".len()).collect();
                 let channel = header.rsplit("<|channel|>").next().unwrap_or_default().trim_start();
@@ -299,6 +329,16 @@ impl ReasoningParser {
         self.space = text[words.len()..].to_owned();
         emit(events, ReasoningEvent::Reasoning(shown));
     }
+}
+
+/// Where plain text begins in what should be a message's header; `None` while it may be one. Finetuned models forget
+/// the format, and their answer is still an answer.
+fn no_header(text: &str) -> Option<usize> {
+    let begun = text.strip_prefix("<|start|>").map(|rest| rest.strip_prefix("assistant").unwrap_or(rest));
+    let rest = begun.unwrap_or(text);
+    let expected: &[&str] = if begun.is_some() { &["<|", " to=", "assistant"] } else { &["<|", " to="] };
+    let header = expected.iter().any(|start| rest.starts_with(start) || start.starts_with(rest));
+    (!header).then(|| text.len() - rest.len())
 }
 
 /// Adds text to the last event where it is of the same kind.

@@ -61,3 +61,20 @@ fn harmony_channels_become_reasoning_content_and_calls() {
     // A prompt can have begun the message.
     assert_eq!(parse(format, "<|start|>assistant<|channel|>final<|message|>", "Hi").content, "Hi");
 }
+
+#[test]
+fn a_harmony_answer_that_forgets_the_channels_is_content() {
+    let format = OutputFormat { reasoning: ReasoningFormat::Harmony, tools: ToolFormat::Harmony };
+    let prompt = "<|start|>assistant";
+    assert_eq!(parse(format, prompt, "Hello <there>.").content, "Hello <there>.");
+    assert_eq!(parse(format, "", "assistants say hi").content, "assistants say hi");
+    assert_eq!(parse(format, prompt, "<|channel|>analysis<|message|>Hm.<|end|>So: yes.").content, "So: yes.");
+}
+
+#[test]
+fn the_tags_that_granite_puts_around_its_answer_are_dropped_after_thinking_only() {
+    let format = thinking(ToolFormat::Granite);
+    let answer = parse(format, "", "<think>Hm.</think>\n<response>\nYes, <b>.</response>");
+    assert_eq!((answer.reasoning.as_str(), answer.content.as_str()), ("Hm.", "Yes, <b>."));
+    assert_eq!(parse(format, "", "<response>x</response>").content, "<response>x</response>");
+}
