@@ -1,6 +1,6 @@
 //! Sums of exponentials over a whole vocabulary, fast enough to be taken for every token.
 
-const CHUNK: usize = 64;
+const CHUNK: usize = 256;
 const LANES: usize = 16;
 
 /// Beneath this, `exp` is 0: e⁻⁸⁷ is near the least normal `f32`.
