@@ -133,22 +133,26 @@ async fn load(args: &Args, model: &LocalModel, config: &Config) -> Result<(Engin
     };
     let defaults = EngineConfig::default();
     let most = args.streams.iter().copied().max().unwrap_or(1);
-    let engine = EngineConfig {
-        max_sequences: defaults.max_sequences.max(most),
-        queue_limit: defaults.queue_limit.max(most),
-        max_batch_tokens: config.pool.max_batch_tokens,
-        kv_budget_bytes: config.pool.kv_budget.unwrap_or(defaults.kv_budget_bytes),
-        ..defaults
-    };
-    let job = LoadJob {
+    let mut job = LoadJob {
         id: model.id.clone(),
         checkpoint: Arc::new(checkpoint),
         spec: Arc::new(spec),
         backend: config.pool.backend.clone(),
         quantize: config.pool.quantize,
-        engine,
+        engine: EngineConfig {
+            max_sequences: defaults.max_sequences.max(most),
+            queue_limit: defaults.queue_limit.max(most),
+            max_batch_tokens: config.pool.max_batch_tokens,
+            kv_budget_bytes: config.pool.kv_budget.unwrap_or(defaults.kv_budget_bytes),
+            ..defaults
+        },
     };
-    Ok((Backends::new(args.load.threads).load(job).await?, quantization))
+    let backends = Backends::new(args.load.threads);
+    // Room for one prefix only: what earlier figures left in the cache is not what a model takes.
+    let prefix =
+        args.depths.iter().copied().chain([args.prefix]).max().unwrap_or(0) + 2 * measure::NEW_TOKENS;
+    job.engine.prefix_cache_bytes = backends.needs(&job).kv_bytes_per_token * prefix as u64;
+    Ok((backends.load(job).await?, quantization))
 }
 
 fn cpu_name() -> String {
