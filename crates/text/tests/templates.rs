@@ -243,6 +243,21 @@ fn hostile_templates_end_at_a_limit_and_not_in_the_machine() {
 }
 
 #[test]
+fn a_damaged_template_is_an_error_or_a_template_but_no_panic() {
+    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/goldens/templates");
+    for name in ["openai-gpt-oss-120b", "written-everything", "Qwen3-Coder"] {
+        let source = std::fs::read_to_string(folder.join(format!("{name}.jinja"))).unwrap();
+        let places: Vec<usize> = source.char_indices().map(|(at, _)| at).step_by(83).collect();
+        for at in places {
+            let _ = ChatTemplate::new(&source[..at], tokens());
+            for other in ["~", "(", "}}", "é", " + ", "99999999999 * "] {
+                let _ = ChatTemplate::new(&format!("{}{other}{}", &source[..at], &source[at..]), tokens());
+            }
+        }
+    }
+}
+
+#[test]
 fn a_long_conversation_with_tools_stays_well_within_the_limits() {
     let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/goldens/templates");
     let qwen = template(&std::fs::read_to_string(folder.join("Qwen-Qwen3-0.6B.jinja")).unwrap());

@@ -261,7 +261,7 @@ fn without_generation_tags(source: &str) -> String {
     let mut out = String::with_capacity(source.len());
     let mut rest = source;
     while let Some(open) = rest.find("{%") {
-        let Some(close) = rest[open..].find("%}").map(|at| open + at) else { break };
+        let Some(close) = rest[open + 2..].find("%}").map(|at| open + 2 + at) else { break };
         let tag = &rest[open + 2..close];
         let word = tag.trim_matches(['-', '+']).trim();
         let statement = match word {
