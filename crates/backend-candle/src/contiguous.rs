@@ -89,12 +89,14 @@ impl SequenceKv for ContiguousKv {
 
     fn open(shape: &Shape, prefix: &[&Vec<Pair>]) -> std::result::Result<Self, BackendError> {
         let len = prefix.len() * shape.block_tokens;
-        let layers = Self::empty(shape, len).map_err(memory)?;
+        // Never empty: Metal has no buffers without bytes.
+        let capacity = len.max(shape.block_tokens);
+        let layers = Self::empty(shape, capacity).map_err(memory)?;
         for (i, block) in prefix.iter().enumerate() {
             let at = i * shape.block_tokens;
             copy(block, 0..shape.block_tokens, (&layers, at)).map_err(memory)?;
         }
-        Ok(Self { layers, capacity: len, len })
+        Ok(Self { layers, capacity, len })
     }
 
     fn fork(&self, shape: &Shape) -> std::result::Result<Self, BackendError> {

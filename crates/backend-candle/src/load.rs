@@ -114,6 +114,7 @@ pub(crate) fn load(
         #[cfg(feature = "metal")]
         DeviceKind::Metal => Device::Candle(candle_core::Device::new_metal(0)?),
     };
+    checkpoint.prefetch();
     let total = checkpoint.weights_bytes();
     let mut loader = Loader { checkpoint, options, spec: &spec, device: &device, total, done: 0 };
     let (embedding, head) = loader.ends()?;

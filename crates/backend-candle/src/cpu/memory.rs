@@ -159,7 +159,7 @@ mod tests {
     fn a_piece_given_back_is_handed_out_again() {
         let mut memory = Memory::new(1 << 20);
         let pieces = [memory.take().unwrap(), memory.take().unwrap()];
-        pieces.map(|piece| memory.give(piece));
+        pieces.into_iter().for_each(|piece| memory.give(piece));
         memory.trim();
         assert_eq!([memory.take(), memory.take()], [Some(pieces[1]), Some(pieces[0])]);
         assert_eq!(memory.slabs.len(), 1);

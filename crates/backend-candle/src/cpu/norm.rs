@@ -191,3 +191,89 @@ unsafe fn variance<L: Lanes>(x: *const f32, len: usize, centre: L) -> f32 {
         sum
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::super::pool::Pool;
+    use super::super::simd::Width;
+    use super::*;
+
+    const WIDTHS: [usize; 6] = [1, 5, 16, 67, 128, 1000];
+
+    fn weights(kind: NormKind, width: usize) -> NormWeights {
+        let weight = (0..width).map(|i| 0.5 + i as f32 / width as f32).collect();
+        let bias = (kind == NormKind::Layer).then(|| (0..width).map(|i| i as f32 / 100.0).collect());
+        NormWeights { kind, weight, bias, eps: 1e-5 }
+    }
+
+    fn rows(width: usize) -> Vec<f32> {
+        (0..11 * width).map(|i| ((i * 2_654_435_761) % 1009) as f32 / 100.0 - 3.0).collect()
+    }
+
+    /// A norm by its definition.
+    fn expected(norm: &NormWeights, x: &[f32]) -> Vec<f64> {
+        let width = norm.weight.len();
+        let row = |x: &[f32]| {
+            let x: Vec<f64> = x.iter().map(|x| f64::from(*x)).collect();
+            let mean = if norm.kind == NormKind::Layer { x.iter().sum::<f64>() / width as f64 } else { 0.0 };
+            let variance = x.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / width as f64;
+            let scale = (variance + f64::from(norm.eps)).sqrt();
+            let bias = |i: usize| norm.bias.as_ref().map_or(0.0, |bias| f64::from(bias[i]));
+            (0..width)
+                .map(|i| (x[i] - mean) / scale * f64::from(norm.weight[i]) + bias(i))
+                .collect::<Vec<_>>()
+        };
+        x.chunks_exact(width).flat_map(row).collect()
+    }
+
+    fn close(found: &[f32], expected: &[f64], what: &str) {
+        assert_eq!(found.len(), expected.len());
+        for (found, expected) in found.iter().zip(expected) {
+            let off = (f64::from(*found) - expected).abs() / expected.abs().max(1.0);
+            assert!(off < 3e-6, "{what}: {found}, not {expected}");
+        }
+    }
+
+    #[test]
+    fn norms_of_any_width_are_their_definition() {
+        for width in Width::available() {
+            let cpu = Cpu { pool: Arc::new(Pool::new(2)), width };
+            for (kind, len) in
+                [NormKind::Rms, NormKind::Layer].into_iter().flat_map(|k| WIDTHS.map(|w| (k, w)))
+            {
+                let (weights, x) = (weights(kind, len), rows(len));
+                let mut out = vec![f32::NAN; x.len()];
+                norm(&cpu, &weights, &x, &mut out);
+                close(&out, &expected(&weights, &x), &format!("{kind:?} of {len} on {width:?}"));
+            }
+        }
+    }
+
+    #[test]
+    fn a_branch_joins_by_its_norm_and_scale_and_leaves_the_next_input() {
+        for width in Width::available() {
+            let cpu = Cpu { pool: Arc::new(Pool::new(2)), width };
+            for len in WIDTHS {
+                let (post, next) = (weights(NormKind::Rms, len), weights(NormKind::Layer, len));
+                let (x, branch) = (rows(len), rows(len).into_iter().rev().collect::<Vec<_>>());
+                let how = Join { post: Some(&post), scale: 0.25, next: Some(&next) };
+                let (mut sum, mut input) = (vec![f32::NAN; x.len()], vec![f32::NAN; x.len()]);
+                join(&cpu, how, [&x, &branch], [&mut sum, &mut input]);
+                let added = expected(&post, &branch);
+                let total: Vec<f64> = x.iter().zip(added).map(|(x, y)| f64::from(*x) + 0.25 * y).collect();
+                close(&sum, &total, "sum");
+                close(&input, &expected(&next, &sum), "next input");
+                join(
+                    &cpu,
+                    Join { post: None, scale: 1.0, next: None },
+                    [&x, &branch],
+                    [&mut sum, &mut input],
+                );
+                assert_eq!(sum, x.iter().zip(&branch).map(|(x, y)| x + y).collect::<Vec<_>>());
+                assert_eq!(input, sum);
+            }
+        }
+    }
+}
