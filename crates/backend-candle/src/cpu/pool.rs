@@ -15,7 +15,7 @@
 //! - `state` holds, from bit 0: whether the region is open (1 bit), its participants (16 bits), its number (47 bits);
 //!   `job` is written only by the caller that holds `turn`, while the region is closed and without participants;
 //! - a panic in a part ends the region early and is raised again in the caller; the pool stays usable;
-//! - workers spin for [`SPIN`] after a region and then sleep in the kernel.
+//! - workers spin for `SPIN` after a region and then sleep in the kernel.
 
 use std::any::Any;
 use std::cell::{Cell, UnsafeCell};

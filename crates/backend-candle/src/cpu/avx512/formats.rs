@@ -478,7 +478,7 @@ impl Format for Q6K {
         let low = load64(group, block + 64 * half);
         let high = _mm512_broadcast_i64x4(load32(group, block + 128 + 32 * half));
         // Blocks 0 and 1 of the half have their upper bits at 0 and 2, blocks 2 and 3 at 4 and 6: move them to 4.
-        let (low, high) = if i % 2 == 0 {
+        let (low, high) = if i.is_multiple_of(2) {
             (low, _mm512_sllv_epi64(high, _mm512_set_epi64(2, 2, 2, 2, 4, 4, 4, 4)))
         } else {
             (_mm512_srli_epi64::<4>(low), _mm512_srlv_epi64(high, _mm512_set_epi64(2, 2, 2, 2, 0, 0, 0, 0)))
