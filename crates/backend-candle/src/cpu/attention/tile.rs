@@ -199,15 +199,33 @@ impl<E: Element> Tile<'_, E> {
         clip(first)..clip(position + 1)
     }
 
+    /// The queries that see any of page `page`.
+    fn seeing(&self, page: usize) -> Range<usize> {
+        let Item { run, queries, .. } = self.item;
+        let (base, start) = (self.step.spans[*run].position, page * PAGE_TOKENS);
+        let past = |window: usize| window.saturating_add(start + PAGE_TOKENS - 1).saturating_sub(base);
+        let end = self.step.heads.window.map_or(queries.end, past);
+        queries.start.max(start.saturating_sub(base))..queries.end.min(end)
+    }
+
+    /// Up to where, from `query` on and before `end`, queries see the same positions of page `page` as it does.
+    fn alike(&self, page: usize, query: usize, end: usize) -> usize {
+        if self.visible(page, query).len() < PAGE_TOKENS {
+            return query + 1;
+        }
+        let base = self.step.spans[self.item.run].position;
+        let past = |window: usize| window.saturating_add(page * PAGE_TOKENS).saturating_sub(base);
+        self.step.heads.window.map_or(end, past).min(end)
+    }
+
     /// Adds one page to the rows that see any of it.
     #[inline(always)]
     unsafe fn page<L: Lanes>(&mut self, page: usize) {
-        let queries = self.item.queries.clone();
-        // The queries that see some of a page follow one another: later ones come first into the window's reach.
-        let Some(first) = queries.clone().find(|q| !self.visible(page, *q).is_empty()) else { return };
-        let count = (first..queries.end).take_while(|q| !self.visible(page, *q).is_empty()).count();
-        let queries = first..first + count;
-        let many = count * self.step.group() >= WIDEN_ROWS;
+        let queries = self.seeing(page);
+        if queries.is_empty() {
+            return;
+        }
+        let many = queries.len() * self.step.group() >= WIDEN_ROWS;
         // SAFETY: some query sees the page, so the run has it; widened tiles have the size of what they are made from.
         unsafe {
             let [keys, values] = self.tiles(page);
@@ -257,13 +275,13 @@ impl<E: Element> Tile<'_, E> {
             while query < queries.end {
                 // Queries that see the same positions go together; which do does not change their rows' bits.
                 let visible = self.visible(page, query);
-                let same = (query..queries.end).take_while(|q| self.visible(page, *q) == visible).count();
-                let rows = (query - start) * group..(query + same - start) * group;
+                let next = self.alike(page, query, queries.end);
+                let rows = (query - start) * group..(next - start) * group;
                 rows.clone().for_each(|row| self.soften::<L>(row, &visible));
                 let sum = self.scratch.split.values.as_mut_ptr().add(rows.start * padded);
                 let weights = (weights.add(rows.start * PAGE_TOKENS).cast_const(), rows.len());
                 add_values::<L, T>(weights, visible, (values, padded), sum);
-                query += same;
+                query = next;
             }
         }
     }
