@@ -15,19 +15,27 @@ pub(super) struct Chains {
     lengths: [usize; 16],
     /// Where each lane begins in the order of the visit.
     start: [usize; 16],
+    /// Unused places after each chain.
+    gap: usize,
 }
 
 impl Chains {
     /// Of a row of `len` elements.
     pub(super) fn new(len: usize) -> Self {
+        Self::with_gap(len, 0)
+    }
+
+    /// The same with `gap` unused places after each chain. Packing writes to all chains in turn; without a gap chains
+    /// of a round length would all begin in the same set of the cache.
+    pub(super) fn with_gap(len: usize, gap: usize) -> Self {
         let lengths = ORDER.map(|lane| (len + 15 - lane) / 16);
         let mut start = [0; 16];
         let mut at = 0;
         for (lane, length) in ORDER.iter().zip(lengths) {
             start[*lane] = at;
-            at += length;
+            at += length + gap;
         }
-        Self { lengths, start }
+        Self { lengths, start, gap }
     }
 
     /// When element `i` of the row is visited.
@@ -40,6 +48,12 @@ impl Chains {
     #[inline]
     pub(super) fn lengths(&self) -> [usize; 16] {
         self.lengths
+    }
+
+    /// Unused places after each chain.
+    #[inline]
+    pub(super) fn gap(&self) -> usize {
+        self.gap
     }
 }
 
@@ -61,6 +75,9 @@ mod tests {
             seen.sort_unstable();
             assert_eq!(seen, (0..len).collect::<Vec<_>>());
             assert_eq!(chains.lengths().iter().sum::<usize>(), len);
+            let spaced = Chains::with_gap(len, 3);
+            let places: std::collections::HashSet<usize> = (0..len).map(|i| spaced.position(i)).collect();
+            assert!(places.len() == len && places.iter().all(|place| *place < len + 16 * 3));
         }
     }
 

@@ -49,37 +49,33 @@ impl<'a> Input<'a> {
     }
 }
 
+/// Sixteen 32-bit words: a cache line, and one word for each block of a group.
+pub(super) type Line = [u32; 16];
+
 /// Rows as int8 blocks.
 #[derive(Debug)]
 pub(super) struct QuantisedInput<'a> {
-    blocks: usize,
-    /// For each row `i8[blocks * 32]`, then `blocks` each of what [`QuantisedView`] lists.
-    data: Loan<'a, u8>,
+    groups: usize,
+    /// `[n, groups]`.
+    data: Loan<'a, Group>,
 }
 
-/// One row as int8 blocks, padding included.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct QuantisedView<'a> {
-    pub(super) q: &'a [i8],
-    /// Scale of each block.
-    pub(super) scale: &'a [f32],
-    /// Scale times the sum of the block's integers: what a weight block's minimum multiplies.
-    pub(super) scaled_sum: &'a [f32],
-    /// Sum of each half block's integers.
-    pub(super) sums: &'a [[i16; 2]],
+/// Sixteen blocks of a row of activations; a row ends in blocks of zeros where it is no whole number of groups.
+///
+/// In which order integers and blocks lie within a group is the level's own affair: what its `quantise` writes, its
+/// kernels read. The portable level keeps the order of the row.
+#[derive(Debug, Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
+#[repr(C)]
+pub(super) struct Group {
+    /// 512 `i8`.
+    pub(super) q: [Line; 8],
+    /// `f32` scale of each block.
+    pub(super) scale: Line,
+    /// `f32`, scale times the sum of the block's integers: what a weight block's minimum multiplies.
+    pub(super) scaled_sum: Line,
+    /// Two `i16`: the sums of the block's halves.
+    pub(super) sums: Line,
 }
-
-/// One row, to be filled.
-#[derive(Debug)]
-pub(super) struct QuantisedRow<'a> {
-    pub(super) q: &'a mut [i8],
-    pub(super) scale: &'a mut [f32],
-    pub(super) scaled_sum: &'a mut [f32],
-    pub(super) sums: &'a mut [[i16; 2]],
-}
-
-/// Bytes of a block: integers, two floats, two sums.
-const BLOCK_BYTES: usize = BLOCK + 12;
 
 /// Rows that one part of a region converts: enough work to be worth handing out.
 fn rows_per_part(cols: usize) -> usize {
@@ -89,74 +85,26 @@ fn rows_per_part(cols: usize) -> usize {
 impl<'a> QuantisedInput<'a> {
     /// Quantises `x`, `[n, cols]`; `cols` is a multiple of 32.
     fn new(pool: &'a Pool, isa: Isa, x: &[f32], cols: usize) -> Self {
-        let blocks = (cols / BLOCK).next_multiple_of(GROUP);
-        let row_bytes = blocks * BLOCK_BYTES;
-        let mut data = pool.scratch().take(x.len() / cols * row_bytes);
+        let groups = (cols / BLOCK).div_ceil(GROUP);
+        let mut data = pool.scratch().take(x.len() / cols * groups);
         let rows = rows_per_part(cols);
-        pool.run_chunks(&mut data, rows * row_bytes, |part, bytes| {
+        pool.run_chunks(&mut data, rows * groups, |part, data| {
             let x = x[part * rows * cols..].chunks_exact(cols);
-            for (bytes, x) in bytes.chunks_exact_mut(row_bytes).zip(x) {
-                let (q, rest) = bytes.split_at_mut(blocks * BLOCK);
-                let (scale, rest) = rest.split_at_mut(blocks * 4);
-                let (scaled_sum, sums) = rest.split_at_mut(blocks * 4);
-                let row = QuantisedRow {
-                    q: bytemuck::cast_slice_mut(q),
-                    scale: bytemuck::cast_slice_mut(scale),
-                    scaled_sum: bytemuck::cast_slice_mut(scaled_sum),
-                    sums: bytemuck::cast_slice_mut(sums),
-                };
-                quantise(isa, x, row);
+            for (row, x) in data.chunks_exact_mut(groups).zip(x) {
+                match isa {
+                    #[cfg(target_arch = "x86_64")]
+                    // SAFETY: the level has been detected.
+                    Isa::Avx512 | Isa::Avx512Bf16 => unsafe { super::avx512::quantise(x, row) },
+                    Isa::Portable => super::portable::quantise(x, row),
+                }
             }
         });
-        Self { blocks, data }
+        Self { groups, data }
     }
 
     /// Row `m`.
-    pub(super) fn row(&self, m: usize) -> QuantisedView<'_> {
-        let blocks = self.blocks;
-        let row = &self.data[m * blocks * BLOCK_BYTES..][..blocks * BLOCK_BYTES];
-        let (q, rest) = row.split_at(blocks * BLOCK);
-        let (scale, rest) = rest.split_at(blocks * 4);
-        let (scaled_sum, sums) = rest.split_at(blocks * 4);
-        QuantisedView {
-            q: bytemuck::cast_slice(q),
-            scale: bytemuck::cast_slice(scale),
-            scaled_sum: bytemuck::cast_slice(scaled_sum),
-            sums: bytemuck::cast_slice(sums),
-        }
-    }
-}
-
-/// Quantises one row and zeroes its padding.
-fn quantise(isa: Isa, x: &[f32], row: QuantisedRow<'_>) {
-    let blocks = x.len() / BLOCK;
-    row.q[blocks * BLOCK..].fill(0);
-    row.scale[blocks..].fill(0.0);
-    row.scaled_sum[blocks..].fill(0.0);
-    row.sums[blocks..].fill([0; 2]);
-    match isa {
-        #[cfg(target_arch = "x86_64")]
-        // SAFETY: the level has been detected.
-        Isa::Avx512 | Isa::Avx512Bf16 => unsafe { super::avx512::quantise(x, row) },
-        _ => quantise_portable(x, row),
-    }
-}
-
-fn quantise_portable(x: &[f32], row: QuantisedRow<'_>) {
-    for (b, x) in x.chunks_exact(BLOCK).enumerate() {
-        // As integers the magnitudes order like the floats, with NaN on top.
-        let bits = x.iter().fold(0, |max, v| max.max(v.to_bits() & 0x7fff_ffff));
-        let max = f32::from_bits(bits);
-        let inverse = if max > 0.0 { 127.0 / max } else { 0.0 };
-        let q = &mut row.q[b * BLOCK..(b + 1) * BLOCK];
-        for (q, v) in q.iter_mut().zip(x) {
-            *q = (v * inverse).round_ties_even() as i8;
-        }
-        let sum = |half: &[i8]| half.iter().map(|v| i16::from(*v)).sum::<i16>();
-        let sums = [sum(&q[..16]), sum(&q[16..])];
-        row.scale[b] = max / 127.0;
-        row.scaled_sum[b] = row.scale[b] * f32::from(sums[0] + sums[1]);
-        row.sums[b] = sums;
+    pub(super) fn row(&self, m: usize) -> &[Group] {
+        &self.data[m * self.groups..][..self.groups]
     }
 }
 

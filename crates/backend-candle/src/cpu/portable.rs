@@ -10,7 +10,7 @@ use std::ops::Range;
 use perch_model::DType;
 
 use super::block::{BLOCK, Form, UnpackedRow};
-use super::input::{GROUP, Input, QuantisedView};
+use super::input::{GROUP, Group, Input};
 use super::kernel::{Kernel, Need};
 use super::task::Task;
 
@@ -45,7 +45,7 @@ unsafe fn run_quantised(task: &Task<'_>, rows: Range<usize>, x: &Input<'_>) {
     for row in rows {
         unpacked.unpack(weight.dtype(), weight.row(row));
         for j in 0..task.select.len() {
-            let value = dot_quantised(&unpacked, &x.quantised().row(task.select.row(j)));
+            let value = dot_quantised(&unpacked, x.quantised().row(task.select.row(j)));
             // SAFETY: the caller's.
             unsafe { task.out.put(j, row, value) };
         }
@@ -67,22 +67,25 @@ unsafe fn run_float(task: &Task<'_>, rows: Range<usize>, x: &Input<'_>) {
 }
 
 /// Dot product of an unpacked row and a row of activations.
-fn dot_quantised(w: &UnpackedRow, x: &QuantisedView<'_>) -> f32 {
+fn dot_quantised(w: &UnpackedRow, x: &[Group]) -> f32 {
     let mut lanes = [0.0; LANES];
     for (b, scale) in w.scale.iter().enumerate() {
-        let (wq, xq) = (&w.q[b * BLOCK..][..BLOCK], &x.q[b * BLOCK..][..BLOCK]);
+        let (x, l) = (&x[b / GROUP], b % GROUP);
+        let q: &[i8; GROUP * BLOCK] = bytemuck::cast_ref(&x.q);
+        let (wq, xq) = (&w.q[b * BLOCK..][..BLOCK], &q[l * BLOCK..][..BLOCK]);
         let halves = [dot16(&wq[..16], &xq[..16]), dot16(&wq[16..], &xq[16..])];
-        let sums = x.sums[b].map(i32::from);
+        let [first, second]: [i16; 2] = bytemuck::cast(x.sums[l]);
+        let sums = [i32::from(first), i32::from(second)];
+        let x_scale = f32::from_bits(x.scale[l]);
         let sum = match w.sub.get(b) {
             Some(sub) => sub[0] * halves[0] + sub[1] * halves[1],
             None => halves[0] + halves[1] + w.form.lift * (sums[0] + sums[1]),
         };
-        let lane = &mut lanes[b % GROUP];
-        *lane += sum as f32 * (scale * x.scale[b]);
+        lanes[l] += sum as f32 * (scale * x_scale);
         if let Some(min) = w.min.get(b) {
-            *lane += match w.sub_min.get(b) {
-                Some(sub) => (sub[0] * sums[0] + sub[1] * sums[1]) as f32 * (min * x.scale[b]),
-                None => min * x.scaled_sum[b],
+            lanes[l] += match w.sub_min.get(b) {
+                Some(sub) => (sub[0] * sums[0] + sub[1] * sums[1]) as f32 * (min * x_scale),
+                None => min * f32::from_bits(x.scaled_sum[l]),
             };
         }
     }
@@ -92,6 +95,28 @@ fn dot_quantised(w: &UnpackedRow, x: &QuantisedView<'_>) -> f32 {
 /// Exact integer dot product of sixteen elements.
 fn dot16(w: &[i8], x: &[i8]) -> i32 {
     w.iter().zip(x).map(|(w, x)| i32::from(*w) * i32::from(*x)).sum()
+}
+
+/// Quantises a row of activations, in the order of the row.
+pub(super) fn quantise(x: &[f32], row: &mut [Group]) {
+    for (x, group) in x.chunks(GROUP * BLOCK).zip(row) {
+        *group = bytemuck::Zeroable::zeroed();
+        let q: &mut [i8; GROUP * BLOCK] = bytemuck::cast_mut(&mut group.q);
+        for (l, (x, q)) in x.chunks_exact(BLOCK).zip(q.chunks_exact_mut(BLOCK)).enumerate() {
+            // As integers the magnitudes order like the floats, with NaN on top.
+            let bits = x.iter().fold(0, |max, v| max.max(v.to_bits() & 0x7fff_ffff));
+            let max = f32::from_bits(bits);
+            let inverse = if max > 0.0 { 127.0 / max } else { 0.0 };
+            for (q, v) in q.iter_mut().zip(x) {
+                *q = (v * inverse).round_ties_even() as i8;
+            }
+            let sum = |half: &[i8]| half.iter().map(|v| i16::from(*v)).sum::<i16>();
+            let (scale, sums) = (max / 127.0, [sum(&q[..16]), sum(&q[16..])]);
+            group.scale[l] = scale.to_bits();
+            group.scaled_sum[l] = (scale * f32::from(sums[0] + sums[1])).to_bits();
+            group.sums[l] = bytemuck::cast(sums);
+        }
+    }
 }
 
 /// Dot product of widened float weights and activations.

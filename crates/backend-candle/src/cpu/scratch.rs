@@ -59,13 +59,15 @@ impl<T: Pod> Deref for Loan<'_, T> {
     type Target = [T];
 
     fn deref(&self) -> &[T] {
-        &bytemuck::cast_slice(&self.lines)[..self.len]
+        let bytes: &[u8] = bytemuck::cast_slice(&self.lines);
+        bytemuck::cast_slice(&bytes[..self.len * size_of::<T>()])
     }
 }
 
 impl<T: Pod> DerefMut for Loan<'_, T> {
     fn deref_mut(&mut self) -> &mut [T] {
-        &mut bytemuck::cast_slice_mut(&mut self.lines)[..self.len]
+        let bytes: &mut [u8] = bytemuck::cast_slice_mut(&mut self.lines);
+        bytemuck::cast_slice_mut(&mut bytes[..self.len * size_of::<T>()])
     }
 }
 
@@ -91,6 +93,13 @@ mod tests {
         assert_eq!(first % 64, 0);
         let again = shelf.take::<i8>(4000);
         assert_eq!((again.as_ptr() as usize, again.len()), (first, 4000));
+    }
+
+    #[test]
+    fn elements_may_be_of_any_size() {
+        let shelf = Scratch::default();
+        drop(shelf.take::<u8>(1000));
+        assert_eq!(shelf.take::<[u32; 12]>(7).len(), 7);
     }
 
     #[test]

@@ -8,18 +8,21 @@ use std::arch::x86_64::*;
 use std::ops::Range;
 
 use super::super::chains::{Chains, folds_after};
-use super::super::input::Input;
+use super::super::input::{Input, Line};
 use super::super::task::Task;
-use super::transpose::transpose;
-use super::{AHEAD, reduce};
+use super::turn::transpose;
+use super::{AHEAD, reduce, store};
 
 /// Weight rows in a panel.
 pub(super) const ROWS: usize = 32;
 /// Activation rows in a tile.
 pub(super) const TILE: usize = 12;
 
+/// Unused lines after each chain of a panel.
+const GAP: usize = 1;
+
 /// A double word of each row of a panel.
-type Line = [[u32; 16]; 2];
+type Lines = [Line; 2];
 
 /// A double word of each row of a tile.
 type TileLine = [u32; TILE];
@@ -160,39 +163,48 @@ impl Lanes for Bf16Pairs {
     }
 }
 
-/// Dot products of a stored row with `M` rows of activations.
+/// Dot products of `R` stored rows with `M` rows of activations.
 #[target_feature(enable = "avx512bw,avx512dq,avx512vl,avx512vnni")]
 #[inline]
-fn dot<L: Lanes, const M: usize>(row: &[u8], x: [&[u32]; M]) -> [f32; M] {
-    let mut lanes = [_mm512_setzero_ps(); M];
-    let chunks = row.chunks_exact(L::BYTES);
-    let (tail, whole) = (chunks.remainder(), chunks.len());
-    for (i, chunk) in chunks.enumerate() {
-        let ahead = chunk.as_ptr().wrapping_add(AHEAD);
-        // Any address will do: a prefetch never faults.
-        _mm_prefetch::<_MM_HINT_T0>(ahead.cast());
-        // SAFETY: this function has the features.
-        let w = unsafe { L::widen(chunk) };
+fn dot<L: Lanes, const R: usize, const M: usize>(rows: [&[u8]; R], x: [&[u32]; M]) -> [[f32; M]; R] {
+    let mut lanes = [[_mm512_setzero_ps(); M]; R];
+    let whole = rows[0].len() / L::BYTES;
+    for i in 0..whole {
+        let w = rows.map(|row| {
+            let chunk = &row[i * L::BYTES..][..L::BYTES];
+            // Any address will do: a prefetch never faults.
+            _mm_prefetch::<_MM_HINT_T0>(chunk.as_ptr().wrapping_add(AHEAD).cast());
+            // SAFETY: this function has the features.
+            unsafe { L::widen(chunk) }
+        });
         for m in 0..M {
             let x = &x[m][i * 16..][..16];
-            // SAFETY: the slice has 64 bytes; this function has the features.
-            lanes[m] = unsafe { L::multiply_add(lanes[m], w, _mm512_loadu_si512(x.as_ptr().cast())) };
+            // SAFETY: the slice has 64 bytes.
+            let x = unsafe { _mm512_loadu_si512(x.as_ptr().cast()) };
+            for r in 0..R {
+                // SAFETY: this function has the features.
+                lanes[r][m] = unsafe { L::multiply_add(lanes[r][m], w[r], x) };
+            }
         }
     }
-    if !tail.is_empty() {
-        let mut padded = [0; 64];
-        padded[..tail.len()].copy_from_slice(tail);
-        // SAFETY: this function has the features.
-        let w = unsafe { L::widen(&padded) };
+    if rows[0].len() > whole * L::BYTES {
+        let w = rows.map(|row| {
+            let mut padded = [0; 64];
+            padded[..row.len() - whole * L::BYTES].copy_from_slice(&row[whole * L::BYTES..]);
+            // SAFETY: this function has the features.
+            unsafe { L::widen(&padded) }
+        });
         for m in 0..M {
             let x = &x[m][whole * 16..];
-            let mask = u16::MAX >> (16 - x.len());
-            // SAFETY: the mask leaves out what is beyond the slice; this function has the features.
-            lanes[m] =
-                unsafe { L::multiply_add(lanes[m], w, _mm512_maskz_loadu_epi32(mask, x.as_ptr().cast())) };
+            // SAFETY: the mask leaves out what is beyond the slice.
+            let x = unsafe { _mm512_maskz_loadu_epi32(u16::MAX >> (16 - x.len()), x.as_ptr().cast()) };
+            for r in 0..R {
+                // SAFETY: this function has the features.
+                lanes[r][m] = unsafe { L::multiply_add(lanes[r][m], w[r], x) };
+            }
         }
     }
-    lanes.map(|lanes| reduce(lanes))
+    lanes.map(|lanes| lanes.map(|lanes| reduce(lanes)))
 }
 
 /// All chosen rows of the input against rows `rows` of the weights.
@@ -202,24 +214,38 @@ fn dot<L: Lanes, const M: usize>(row: &[u8], x: [&[u32]; M]) -> [f32; M] {
 #[target_feature(enable = "avx512bw,avx512dq,avx512vl,avx512vnni")]
 pub(super) unsafe fn run_dot<L: Lanes>(task: &Task<'_>, rows: Range<usize>, x: &Input<'_>) {
     let count = task.select.len();
-    let view = |j: usize| L::row(x, task.select.row(j));
-    for t in (0..count).step_by(4) {
-        match count - t {
-            1 => dot_rows::<L, 1>(task, rows.clone(), t, [view(t)]),
-            2 => dot_rows::<L, 2>(task, rows.clone(), t, [view(t), view(t + 1)]),
-            3 => dot_rows::<L, 3>(task, rows.clone(), t, [view(t), view(t + 1), view(t + 2)]),
-            _ => dot_rows::<L, 4>(task, rows.clone(), t, std::array::from_fn(|i| view(t + i))),
+    for first in (0..count).step_by(4) {
+        match count - first {
+            1 => dot_rows::<L, 1>(task, rows.clone(), first, x),
+            2 => dot_rows::<L, 2>(task, rows.clone(), first, x),
+            _ => dot_rows::<L, 4>(task, rows.clone(), first, x),
         }
     }
 }
 
+/// Chosen rows `first ..`, `M` of them or as many as there are, against rows `rows` of the weights.
 #[target_feature(enable = "avx512bw,avx512dq,avx512vl,avx512vnni")]
-fn dot_rows<L: Lanes, const M: usize>(task: &Task<'_>, rows: Range<usize>, first: usize, x: [&[u32]; M]) {
-    for row in rows {
-        for (i, value) in dot::<L, M>(task.weight.row(row), x).into_iter().enumerate() {
+fn dot_rows<L: Lanes, const M: usize>(task: &Task<'_>, rows: Range<usize>, first: usize, x: &Input<'_>) {
+    let count = (task.select.len() - first).min(M);
+    // Fewer rows than lanes of work: the last stands in for those that are missing, its results are dropped.
+    let x = std::array::from_fn(|i| L::row(x, task.select.row(first + i.min(count - 1))));
+    let put = |row: usize, values: &[f32; M]| {
+        for (i, value) in values.iter().enumerate().take(count) {
             // SAFETY: the promise of `run_dot`'s caller.
-            unsafe { task.out.put(first + i, row, value) };
+            unsafe { task.out.put(first + i, row, *value) };
         }
+    };
+    let weight = task.weight;
+    let mut row = rows.start;
+    while row + 1 < rows.end {
+        let [a, b] = dot::<L, 2, M>([weight.row(row), weight.row(row + 1)], x);
+        put(row, &a);
+        put(row + 1, &b);
+        row += 2;
+    }
+    if row < rows.end {
+        let [a] = dot::<L, 1, M>([weight.row(row)], x);
+        put(row, &a);
     }
 }
 
@@ -230,7 +256,7 @@ pub(super) fn tile_words<L: Lanes>(cols: usize) -> usize {
 
 /// Words of a panel.
 pub(super) fn panel_words<L: Lanes>(cols: usize) -> usize {
-    cols.div_ceil(L::ELEMENTS) * ROWS
+    (cols.div_ceil(L::ELEMENTS) + 16 * GAP) * ROWS
 }
 
 /// Packs chosen rows `first ..` of the input as a tile; missing rows are copies of the last and are not read back.
@@ -246,11 +272,11 @@ pub(super) unsafe fn pack_tile<L: Lanes>(x: &Input<'_>, task: &Task<'_>, first: 
     for start in (0..tile.len()).step_by(16) {
         let count = (tile.len() - start).min(16);
         let mask = u16::MAX >> (16 - count);
-        let columns = transpose(&std::array::from_fn(|r| match rows.get(r) {
+        let columns = transpose(|r| match rows.get(r) {
             // SAFETY: the mask leaves out what is beyond the row.
             Some(row) => unsafe { _mm512_maskz_loadu_epi32(mask, row[start..].as_ptr().cast()) },
             None => _mm512_setzero_si512(),
-        }));
+        });
         for (i, column) in columns.into_iter().enumerate().take(count) {
             let to = &mut tile[chains.position(start + i)];
             // SAFETY: a line of the tile has as many words as the mask has ones.
@@ -259,31 +285,30 @@ pub(super) unsafe fn pack_tile<L: Lanes>(x: &Input<'_>, task: &Task<'_>, first: 
     }
 }
 
-/// Widens 32 rows, from `first` on, into a panel. Rows beyond the last are copies of the last.
+/// Widens 32 rows of `len` double words, from `first` on, into a panel. Rows beyond the last are copies of the last.
 #[target_feature(enable = "avx512bw,avx512dq,avx512vl,avx512vnni")]
-fn pack_panel<L: Lanes>(task: &Task<'_>, first: usize, chains: &Chains, panel: &mut [Line]) {
+fn pack_panel<L: Lanes>(task: &Task<'_>, first: usize, chains: &Chains, panel: &mut [Lines]) {
     let weight = task.weight;
+    let len = weight.cols().div_ceil(L::ELEMENTS);
     for half in 0..2 {
         let rows: [&[u8]; 16] =
             std::array::from_fn(|r| weight.row((first + 16 * half + r).min(weight.rows() - 1)));
-        for start in (0..panel.len()).step_by(16) {
+        for start in (0..len).step_by(16) {
             let at = start / 16 * L::BYTES;
-            let columns = transpose(&std::array::from_fn(|r| {
-                let row = &rows[r][at..];
-                let mut padded = [0; 64];
-                let bytes = if row.len() >= L::BYTES {
-                    row
-                } else {
-                    padded[..row.len()].copy_from_slice(row);
-                    &padded
-                };
+            let count = (len - start).min(16);
+            let columns = if at + L::BYTES <= rows[0].len() {
                 // SAFETY: this function has the features.
-                unsafe { L::widen(bytes) }
-            }));
-            for (i, column) in columns.into_iter().enumerate().take(panel.len() - start) {
-                let line = &mut panel[chains.position(start + i)][half];
-                // SAFETY: a line has 64 bytes.
-                unsafe { _mm512_storeu_si512(line.as_mut_ptr().cast(), column) };
+                transpose(|r| unsafe { L::widen(&rows[r][at..]) })
+            } else {
+                transpose(|r| {
+                    let mut padded = [0; 64];
+                    padded[..rows[r].len() - at].copy_from_slice(&rows[r][at..]);
+                    // SAFETY: this function has the features.
+                    unsafe { L::widen(&padded) }
+                })
+            };
+            for (i, column) in columns.into_iter().enumerate().take(count) {
+                store(&mut panel[chains.position(start + i)][half], column);
             }
         }
     }
@@ -293,16 +318,16 @@ fn pack_panel<L: Lanes>(task: &Task<'_>, first: usize, chains: &Chains, panel: &
 #[target_feature(enable = "avx512bw,avx512dq,avx512vl,avx512vnni")]
 #[inline]
 fn multiply<L: Lanes, const M: usize>(
-    panel: &[Line],
+    panel: &[Lines],
     tile: &[TileLine],
     chains: &Chains,
 ) -> [[__m512; 2]; M] {
     let mut partial = [[[_mm512_setzero_ps(); 2]; M]; 5];
     let mut kept = 0;
-    let mut at = 0;
+    let (mut panel_at, mut tile_at) = (0, 0);
     for (chain, length) in chains.lengths().into_iter().enumerate() {
         let mut lanes = [[_mm512_setzero_ps(); 2]; M];
-        for (w, x) in panel[at..at + length].iter().zip(&tile[at..at + length]) {
+        for (w, x) in panel[panel_at..panel_at + length].iter().zip(&tile[tile_at..tile_at + length]) {
             // SAFETY: a line has twice 64 bytes.
             let w = w.each_ref().map(|w| unsafe { _mm512_loadu_si512(w.as_ptr().cast()) });
             for m in 0..M {
@@ -313,7 +338,8 @@ fn multiply<L: Lanes, const M: usize>(
                 }
             }
         }
-        at += length;
+        panel_at += length + chains.gap();
+        tile_at += length;
         for _ in 0..folds_after(chain) {
             kept -= 1;
             for m in 0..M {
@@ -334,13 +360,14 @@ fn multiply<L: Lanes, const M: usize>(
 /// The processor has the features; `out` may be written at every chosen row and those columns.
 #[target_feature(enable = "avx512bw,avx512dq,avx512vl,avx512vnni")]
 pub(super) unsafe fn run_panel<L: Lanes>(task: &Task<'_>, first: usize, tiles: &[u32], panel: &mut [u32]) {
-    let (tiles, panel): (&[TileLine], &mut [Line]) =
+    let (tiles, panel): (&[TileLine], &mut [Lines]) =
         (bytemuck::cast_slice(tiles), bytemuck::cast_slice_mut(panel));
-    let chains = Chains::new(panel.len());
+    let len = task.weight.cols().div_ceil(L::ELEMENTS);
+    let chains = Chains::with_gap(len, GAP);
     pack_panel::<L>(task, first, &chains, panel);
     let rows = ROWS.min(task.weight.rows() - first);
     let mask = u32::MAX >> (ROWS - rows);
-    for (t, tile) in tiles.chunks_exact(panel.len()).enumerate() {
+    for (t, tile) in tiles.chunks_exact(len).enumerate() {
         let put = |j: usize, value: [__m512; 2]| {
             for (h, value) in value.into_iter().enumerate() {
                 let to = task.out.at(t * TILE + j, first + 16 * h);

@@ -9,33 +9,20 @@ use std::arch::x86_64::*;
 
 use super::super::block::BLOCK;
 use super::super::chains::{Chains, folds_after};
-use super::super::input::{GROUP, Input, QuantisedView};
+use super::super::input::{GROUP, Group, Input, Line};
 use super::super::task::Task;
-use super::MAX_GROUP_BYTES;
 use super::formats::Format;
-use super::transpose::transpose;
+use super::turn::transpose;
+use super::{MAX_GROUP_BYTES, load, store};
 
 /// Weight rows in a panel.
 pub(super) const ROWS: usize = 16;
 /// Activation rows in a tile.
 pub(super) const TILE: usize = 8;
 
-/// A register's worth of a panel: one double word of each row.
-type Line = [u32; 16];
-
-/// One block of a tile of activations.
-#[derive(Debug, Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
-#[repr(C)]
-struct TileBlock {
-    /// Four `i8` of each row, eight times.
-    q: [[u32; TILE]; 8],
-    scale: [f32; TILE],
-    scaled_sum: [f32; TILE],
-    /// Two `i16`: the sums of the half blocks.
-    sums: [u32; TILE],
-    /// Minus the sum of the block.
-    negative_sum: [i32; TILE],
-}
+/// One block of a tile of activations; a line is two words of each row. Four lines of integers, four to a word; scales
+/// and scaled sums; sums of the halves (two `i16`) and minus the sum of the block.
+type TileBlock = [Line; 6];
 
 /// Lines of a block in a panel: eight of weights, then the factors.
 const fn lines<F: Format>() -> usize {
@@ -62,51 +49,33 @@ pub(super) unsafe fn pack_tile(x: &Input<'_>, task: &Task<'_>, first: usize, til
     let tile: &mut [TileBlock] = bytemuck::cast_slice_mut(tile);
     let chains = Chains::new(tile.len());
     let last = task.select.len() - 1;
-    let rows: [QuantisedView<'_>; TILE] =
+    let rows: [&[Group]; TILE] =
         std::array::from_fn(|m| x.quantised().row(task.select.row((first + m).min(last))));
-    // Four blocks of eight rows are 16 registers: two blocks of each row, then the two after them.
-    for start in (0..tile.len()).step_by(4) {
-        let columns = transpose(&std::array::from_fn(|r| {
-            let q = &rows[r % TILE].q[start * BLOCK + r / TILE * 64..][..64];
-            // SAFETY: the slice has 64 bytes.
-            unsafe { _mm512_loadu_si512(q.as_ptr().cast()) }
-        }));
-        for (c, column) in columns.into_iter().enumerate() {
-            let halves = [_mm512_castsi512_si256(column), _mm512_extracti64x4_epi64::<1>(column)];
-            for (h, half) in halves.into_iter().enumerate() {
-                let block = start + 2 * h + c / 8;
-                if block < tile.len() {
-                    let to = &mut tile[chains.position(block)].q[c % 8];
-                    // SAFETY: a row of the tile has 32 bytes.
-                    unsafe { _mm256_storeu_si256(to.as_mut_ptr().cast(), half) };
-                }
+    for g in 0..tile.len().div_ceil(GROUP) {
+        // A lane of the input is a block; two lines of eight rows become one line of each block.
+        let mut put = |line: usize, columns: [__m512i; 16]| {
+            for (block, column) in (g * GROUP..tile.len()).zip(columns) {
+                store(&mut tile[chains.position(block)][line], column);
             }
+        };
+        for line in 0..4 {
+            put(line, transpose(|r| load(&rows[r % TILE][g].q[2 * line + r / TILE])));
         }
-    }
-    for b in 0..tile.len() {
-        let to = &mut tile[chains.position(b)];
-        for (m, row) in rows.iter().enumerate() {
-            let [first, second] = row.sums[b];
-            to.scale[m] = row.scale[b];
-            to.scaled_sum[m] = row.scaled_sum[b];
-            to.sums[m] = u32::from(first as u16) | u32::from(second as u16) << 16;
-            to.negative_sum[m] = -(i32::from(first) + i32::from(second));
-        }
+        put(4, transpose(|r| load(if r < TILE { &rows[r][g].scale } else { &rows[r - TILE][g].scaled_sum })));
+        let sums = |r: usize| {
+            let sums = load(&rows[r % TILE][g].sums);
+            if r < TILE { sums } else { _mm512_madd_epi16(sums, _mm512_set1_epi16(-1)) }
+        };
+        put(5, transpose(sums));
     }
 }
 
-#[target_feature(enable = "avx512bw,avx512dq,avx512vl,avx512vnni")]
-#[inline]
-fn store(line: &mut Line, value: __m512i) {
-    // SAFETY: a line has 64 bytes.
-    unsafe { _mm512_storeu_si512(line.as_mut_ptr().cast(), value) };
-}
-
-#[target_feature(enable = "avx512bw,avx512dq,avx512vl,avx512vnni")]
-#[inline]
-fn load(line: &Line) -> __m512i {
-    // SAFETY: a line has 64 bytes.
-    unsafe { _mm512_loadu_si512(line.as_ptr().cast()) }
+/// A group of each row of a panel, row by row.
+#[repr(align(64))]
+struct Unpacked {
+    q: [[Line; 8]; ROWS],
+    /// Scale, then min, sub and sub_min where the format has them; each line is the group's 16 blocks.
+    factors: [[Line; ROWS]; 4],
 }
 
 /// Unpacks 16 rows, from `first` on, into a panel. Rows beyond the last are copies of the last.
@@ -115,59 +84,75 @@ fn pack_panel<F: Format>(task: &Task<'_>, first: usize, chains: &Chains, panel: 
     let weight = task.weight;
     let blocks = weight.cols() / BLOCK;
     let rows: [&[u8]; ROWS] = std::array::from_fn(|r| weight.row((first + r).min(weight.rows() - 1)));
-    let mut padded = [[0; MAX_GROUP_BYTES]; ROWS];
+    let mut unpacked = Unpacked { q: [[[0; 16]; 8]; ROWS], factors: [[[0; 16]; ROWS]; 4] };
     for g in 0..blocks.div_ceil(GROUP) {
-        let at = g * F::GROUP_BYTES;
-        let whole = at + F::GROUP_BYTES <= rows[0].len();
-        if !whole {
-            for (padded, row) in padded.iter_mut().zip(rows) {
-                padded[..row.len() - at].copy_from_slice(&row[at..]);
+        for (r, row) in rows.iter().enumerate() {
+            unpack_group::<F>(&row[g * F::GROUP_BYTES..], r, &mut unpacked);
+            for line in (0..F::GROUP_BYTES).step_by(64) {
+                // The next panel's; any address will do: a prefetch never faults.
+                let next = row.as_ptr().wrapping_add(ROWS * row.len() + g * F::GROUP_BYTES + line);
+                _mm_prefetch::<_MM_HINT_T0>(next.cast());
             }
         }
-        let group =
-            |r: usize| if whole { &rows[r][at..at + F::GROUP_BYTES] } else { &padded[r][..F::GROUP_BYTES] };
-        let mut put = |block: usize, line: usize, value: __m512i| {
-            if g * GROUP + block < blocks {
-                store(&mut panel[chains.position(g * GROUP + block) * lines::<F>() + line], value);
-            }
-        };
+        let place = |block: usize| chains.position(g * GROUP + block) * lines::<F>();
+        let count = GROUP.min(blocks - g * GROUP);
         for i in 0..8 {
-            // SAFETY: this function has the features.
-            let columns = transpose(&std::array::from_fn(|r| unsafe { F::quants(group(r), i) }));
-            for (c, column) in columns.into_iter().enumerate() {
-                put(2 * i + c / 8, c % 8, column);
+            let columns = transpose(|r| load(&unpacked.q[r][i]));
+            for (block, column) in columns.into_iter().enumerate().take(count) {
+                store(&mut panel[place(block) + i], column);
             }
         }
-        // SAFETY: this function has the features.
-        let factors: [_; ROWS] = std::array::from_fn(|r| unsafe { F::factors(group(r)) });
-        let mut line = 8;
-        let mut put_all = |columns: [__m512i; 16]| {
-            for (block, column) in columns.into_iter().enumerate() {
-                put(block, line, column);
+        for (f, factor) in unpacked.factors[..lines::<F>() - 8].iter().enumerate() {
+            let columns = transpose(|r| load(&factor[r]));
+            for (block, column) in columns.into_iter().enumerate().take(count) {
+                store(&mut panel[place(block) + 8 + f], column);
             }
-            line += 1;
-        };
-        put_all(transpose(&factors.map(|f| _mm512_castps_si512(f.scale))));
-        if F::FORM.min {
-            put_all(transpose(&factors.map(|f| _mm512_castps_si512(f.min))));
-        }
-        if F::FORM.sub {
-            put_all(transpose(&factors.map(|f| f.sub)));
-        }
-        if F::FORM.sub_min {
-            put_all(transpose(&factors.map(|f| f.sub_min)));
         }
     }
 }
 
-/// Adds the products of four weights and four activations, `count` times from line `from` on.
+/// Unpacks the group at the start of `rest` as row `r`.
 #[target_feature(enable = "avx512bw,avx512dq,avx512vl,avx512vnni")]
 #[inline]
-fn dots<const M: usize>(mut sums: [__m512i; M], w: &[Line], x: &[[u32; TILE]]) -> [__m512i; M] {
-    for (w, x) in w.iter().zip(x) {
+fn unpack_group<F: Format>(rest: &[u8], r: usize, to: &mut Unpacked) {
+    let mut padded = [0; MAX_GROUP_BYTES];
+    let group = if rest.len() < F::GROUP_BYTES {
+        padded[..rest.len()].copy_from_slice(rest);
+        &padded[..F::GROUP_BYTES]
+    } else {
+        &rest[..F::GROUP_BYTES]
+    };
+    // SAFETY: this function has the features.
+    let (turned, f) = unsafe { (F::turned(group), F::factors(group)) };
+    for (i, q) in turned.into_iter().enumerate() {
+        store(&mut to.q[r][i], _mm512_srlv_epi32(q, load(&F::SHIFT[i / 4])));
+    }
+    let mut factors = to.factors.iter_mut();
+    let mut put = |has: bool, value: __m512i| {
+        if let Some(factor) = has.then(|| factors.next()).flatten() {
+            store(&mut factor[r], value);
+        }
+    };
+    put(true, _mm512_castps_si512(f.scale));
+    put(F::FORM.min, _mm512_castps_si512(f.min));
+    put(F::FORM.sub, f.sub);
+    put(F::FORM.sub_min, f.sub_min);
+}
+
+/// Word `p` of row `m` among lines of a tile.
+#[inline]
+fn word(lines: &[Line], p: usize, m: usize) -> i32 {
+    lines[p / 2][p % 2 * TILE + m] as i32
+}
+
+/// Adds the products of lines of weights and as many words of activations.
+#[target_feature(enable = "avx512bw,avx512dq,avx512vl,avx512vnni")]
+#[inline]
+fn dots<const M: usize>(mut sums: [__m512i; M], w: &[Line], x: &[Line]) -> [__m512i; M] {
+    for (p, w) in w.iter().enumerate() {
         let w = load(w);
         for m in 0..M {
-            sums[m] = _mm512_dpbusd_epi32(sums[m], w, _mm512_set1_epi32(x[m] as i32));
+            sums[m] = _mm512_dpbusd_epi32(sums[m], w, _mm512_set1_epi32(word(x, p, m)));
         }
     }
     sums
@@ -181,25 +166,25 @@ fn block_sums<F: Format, const M: usize>(w: &[Line], x: &TileBlock) -> [__m512i;
     if !F::FORM.sub {
         let start = match F::ZERO {
             Some(z) => std::array::from_fn(|m| {
-                _mm512_sllv_epi32(_mm512_set1_epi32(x.negative_sum[m]), _mm512_set1_epi32(z as i32))
+                _mm512_sllv_epi32(_mm512_set1_epi32(word(&x[5..], 1, m)), _mm512_set1_epi32(z as i32))
             }),
             None => zero,
         };
-        return dots(start, &w[..8], &x.q);
+        return dots(start, &w[..8], &x[..4]);
     }
     let sub = load(&w[9 + F::FORM.min as usize]);
     let (first, second) =
         (_mm512_srai_epi32::<16>(_mm512_slli_epi32::<16>(sub)), _mm512_srai_epi32::<16>(sub));
-    let halves = dots(zero, &w[..4], &x.q[..4]);
+    let halves = dots(zero, &w[..4], &x[..2]);
     let mut sums = halves.map(|sum| _mm512_mullo_epi32(sum, first));
     if let Some(z) = F::ZERO {
         let negative =
             _mm512_sub_epi16(_mm512_setzero_si512(), _mm512_sllv_epi16(sub, _mm512_set1_epi16(z as i16)));
         for m in 0..M {
-            sums[m] = _mm512_dpwssd_epi32(sums[m], negative, _mm512_set1_epi32(x.sums[m] as i32));
+            sums[m] = _mm512_dpwssd_epi32(sums[m], negative, _mm512_set1_epi32(word(&x[5..], 0, m)));
         }
     }
-    let halves = dots(zero, &w[4..8], &x.q[4..]);
+    let halves = dots(zero, &w[4..8], &x[2..4]);
     for m in 0..M {
         sums[m] = _mm512_add_epi32(sums[m], _mm512_mullo_epi32(halves[m], second));
     }
@@ -217,9 +202,10 @@ fn multiply<F: Format, const M: usize>(panel: &[Line], tile: &[TileBlock], chain
         let mut lanes = [_mm512_setzero_ps(); M];
         for (w, x) in blocks.by_ref().take(length) {
             let sums = block_sums::<F, M>(w, x);
+            let x_scale = |m: usize| _mm512_castsi512_ps(_mm512_set1_epi32(word(&x[4..], 0, m)));
             let scale = _mm512_castsi512_ps(load(&w[8]));
             for m in 0..M {
-                let scale = _mm512_mul_ps(scale, _mm512_set1_ps(x.scale[m]));
+                let scale = _mm512_mul_ps(scale, x_scale(m));
                 lanes[m] = _mm512_add_ps(lanes[m], _mm512_mul_ps(_mm512_cvtepi32_ps(sums[m]), scale));
             }
             if F::FORM.min {
@@ -228,11 +214,11 @@ fn multiply<F: Format, const M: usize>(panel: &[Line], tile: &[TileBlock], chain
                     let term = if F::FORM.sub_min {
                         let zero = _mm512_setzero_si512();
                         let sums =
-                            _mm512_dpwssd_epi32(zero, load(&w[11]), _mm512_set1_epi32(x.sums[m] as i32));
-                        let scale = _mm512_mul_ps(min, _mm512_set1_ps(x.scale[m]));
+                            _mm512_dpwssd_epi32(zero, load(&w[11]), _mm512_set1_epi32(word(&x[5..], 0, m)));
+                        let scale = _mm512_mul_ps(min, x_scale(m));
                         _mm512_mul_ps(_mm512_cvtepi32_ps(sums), scale)
                     } else {
-                        _mm512_mul_ps(min, _mm512_set1_ps(x.scaled_sum[m]))
+                        _mm512_mul_ps(min, _mm512_castsi512_ps(_mm512_set1_epi32(word(&x[4..], 1, m))))
                     };
                     lanes[m] = _mm512_add_ps(lanes[m], term);
                 }

@@ -1,36 +1,89 @@
-//! Quantisation of activations on AVX-512; see `input.rs` for what it computes.
+//! Preparation of activations on AVX-512: int8 blocks (turned, see `turn.rs`) and pairs of `bf16`.
 
 use std::arch::x86_64::*;
 
 use super::super::block::BLOCK;
-use super::super::input::QuantisedRow;
+use super::super::input::{GROUP, Group};
+use super::store;
+use super::turn::{transpose, turn};
 
-/// Quantises the whole blocks of a row.
+/// Quantises a row, a group at a time; see `input.rs` for what it computes.
 ///
 /// # Safety
 /// The processor has the features.
 #[target_feature(enable = "avx512bw,avx512dq,avx512vl,avx512vnni")]
-pub(in super::super) unsafe fn quantise(x: &[f32], row: QuantisedRow<'_>) {
-    let magnitude = _mm512_set1_epi32(0x7fff_ffff);
-    for (b, (x, q)) in x.chunks_exact(BLOCK).zip(row.q.chunks_exact_mut(BLOCK)).enumerate() {
-        // SAFETY: a block has 32 floats.
-        let (low, high) = unsafe { (_mm512_loadu_ps(x.as_ptr()), _mm512_loadu_ps(x[16..].as_ptr())) };
-        let bits = |v: __m512| _mm512_and_si512(_mm512_castps_si512(v), magnitude);
-        let max = f32::from_bits(_mm512_reduce_max_epi32(_mm512_max_epi32(bits(low), bits(high))) as u32);
-        let inverse = _mm512_set1_ps(if max > 0.0 { 127.0 / max } else { 0.0 });
-        let round = |v: __m512| _mm512_cvtsepi32_epi8(_mm512_cvtps_epi32(_mm512_mul_ps(v, inverse)));
-        let (low, high) = (round(low), round(high));
-        // SAFETY: a block has 32 bytes.
-        unsafe {
-            _mm_storeu_si128(q.as_mut_ptr().cast(), low);
-            _mm_storeu_si128(q[16..].as_mut_ptr().cast(), high);
+pub(in super::super) unsafe fn quantise(x: &[f32], row: &mut [Group]) {
+    for (x, group) in x.chunks(GROUP * BLOCK).zip(row) {
+        let mut padded = [0.0; GROUP * BLOCK];
+        let x: &[f32; GROUP * BLOCK] = match x.try_into() {
+            Ok(x) => x,
+            Err(_) => {
+                padded[..x.len()].copy_from_slice(x);
+                &padded
+            }
+        };
+        let max = block_maxima(x);
+        let nonzero = _mm512_cmp_ps_mask::<_CMP_GT_OQ>(max, _mm512_setzero_ps());
+        let inverse = _mm512_maskz_div_ps(nonzero, _mm512_set1_ps(127.0), max);
+        let mut inverses = [0; GROUP];
+        store(&mut inverses, _mm512_castps_si512(inverse));
+        let turned = turn(std::array::from_fn(|j| two_blocks(x, j / 4 * 8 + j % 4, &inverses)));
+        for (q, turned) in group.q.iter_mut().zip(turned) {
+            store(q, turned);
         }
-        let sum = |v: __m128i| _mm256_reduce_add_epi16(_mm256_cvtepi8_epi16(v));
-        let sums = [sum(low), sum(high)];
-        row.scale[b] = max / 127.0;
-        row.scaled_sum[b] = row.scale[b] * f32::from(sums[0] + sums[1]);
-        row.sums[b] = sums;
+
+        let block_scale = _mm512_div_ps(max, _mm512_set1_ps(127.0));
+        let half = |registers: &[__m512i]| {
+            let add = |sum, q: &__m512i| _mm512_dpbusd_epi32(sum, _mm512_set1_epi8(1), *q);
+            registers.iter().fold(_mm512_setzero_si512(), add)
+        };
+        let (first, second) = (half(&turned[..4]), half(&turned[4..]));
+        let sum = _mm512_cvtepi32_ps(_mm512_add_epi32(first, second));
+        store(&mut group.scale, _mm512_castps_si512(block_scale));
+        store(&mut group.scaled_sum, _mm512_castps_si512(_mm512_mul_ps(block_scale, sum)));
+        let low = _mm512_and_si512(first, _mm512_set1_epi32(0xffff));
+        store(&mut group.sums, _mm512_or_si512(low, _mm512_slli_epi32::<16>(second)));
     }
+}
+
+/// The largest magnitude of each block. As integers magnitudes order like the floats, with NaN on top.
+#[target_feature(enable = "avx512bw,avx512dq,avx512vl,avx512vnni")]
+#[inline]
+fn block_maxima(x: &[f32; GROUP * BLOCK]) -> __m512 {
+    let magnitude = _mm512_set1_epi32(0x7fff_ffff);
+    let halves = |b: usize| {
+        let at = |half: usize| {
+            let x = &x[b * BLOCK + half * 16..][..16];
+            // SAFETY: the slice has 16 floats.
+            _mm512_and_si512(unsafe { _mm512_loadu_si512(x.as_ptr().cast()) }, magnitude)
+        };
+        _mm512_max_epi32(at(0), at(1))
+    };
+    let columns = transpose(halves);
+    let mut max = columns[0];
+    for column in &columns[1..] {
+        max = _mm512_max_epi32(max, *column);
+    }
+    _mm512_castsi512_ps(max)
+}
+
+/// The integers of blocks `b` and `b + 4`.
+#[target_feature(enable = "avx512bw,avx512dq,avx512vl,avx512vnni")]
+#[inline]
+fn two_blocks(x: &[f32; GROUP * BLOCK], b: usize, inverses: &[u32; GROUP]) -> __m512i {
+    let words = |b: usize| {
+        let inverse = _mm512_castsi512_ps(_mm512_set1_epi32(inverses[b] as i32));
+        let round = |half: usize| {
+            let x = &x[b * BLOCK + half * 16..][..16];
+            // SAFETY: the slice has 16 floats.
+            _mm512_cvtps_epi32(_mm512_mul_ps(unsafe { _mm512_loadu_ps(x.as_ptr()) }, inverse))
+        };
+        _mm512_packs_epi32(round(0), round(1))
+    };
+    // Packing works within 16 bytes: these hold one double word of each half of each block.
+    let packed = _mm512_packs_epi16(words(b), words(b + 4));
+    let order = _mm512_set_epi32(15, 11, 7, 3, 14, 10, 6, 2, 13, 9, 5, 1, 12, 8, 4, 0);
+    _mm512_permutexvar_epi32(order, packed)
 }
 
 /// Rounds a row to `bf16`, two to a word, to nearest, ties to even.
