@@ -1,5 +1,8 @@
 //! Kernels for AVX-512 with VNNI.
 
+// Indices number rows of a tile across several arrays of registers; an iterator over one of them would hide the others.
+#![allow(clippy::needless_range_loop)]
+
 mod dot;
 mod float;
 mod formats;
