@@ -2,9 +2,12 @@
 
 mod support;
 
-use perch_backend_candle::{DeviceKind, KvDtype};
+use std::sync::Arc;
+
+use perch_backend_candle::{CandleBackend, DeviceKind, KvDtype, LoadOptions};
 use perch_engine::{Backend, Run, SeqId, Wanted};
-use support::Golden;
+use perch_model::{Checkpoint, Quantize};
+use support::{Golden, POOL};
 
 /// What the contract allows in f32.
 const TOLERANCE: f32 = 1e-3;
@@ -94,4 +97,31 @@ fn chunks_and_ragged_batches_give_the_same_bits_as_one_prompt() {
         }
         Ok(0.0)
     });
+}
+
+/// Length of the difference, by the length of `b`.
+fn relative(a: &[f32], b: &[f32]) -> f32 {
+    let square = |x: f32| x * x;
+    let apart: f32 = a.iter().zip(b).map(|(a, b)| square(a - b)).sum();
+    (apart / b.iter().map(|b| square(*b)).sum::<f32>()).sqrt()
+}
+
+#[test]
+fn weights_rounded_on_load_mean_the_same_to_our_kernels_and_to_candles() {
+    let golden = Golden::named("qwen3");
+    // Both round activations to int8, each in its own way. A width of 32 leaves every row one scale, so this is a bad case.
+    for (quantize, lost) in [(Quantize::Q8_0, 0.04), (Quantize::Q4_0, 0.4)] {
+        let [ours, candles] = [DeviceKind::Cpu, DeviceKind::CandleCpu].map(|device| {
+            let mut options = LoadOptions::new(Arc::clone(&POOL));
+            (options.device, options.kv_dtype) = (device, KvDtype::F32);
+            options.quantize = Some(quantize);
+            let mut backend =
+                CandleBackend::load(&Checkpoint::open(&golden.folder).unwrap(), &options).unwrap();
+            golden.replay(&mut backend, SeqId(0), 40)
+        });
+        let (apart, off) = (relative(&ours, &candles), relative(&ours, &golden.logits));
+        println!("{quantize:?}: {apart} from candle's, {off} from the floats");
+        assert!(apart < 0.03, "{quantize:?}: {apart} from candle's");
+        assert!(off < lost, "{quantize:?}: {off} from the floats");
+    }
 }
