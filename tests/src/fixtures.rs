@@ -1,10 +1,10 @@
 //! The models and client libraries that tests need, and how they are found or made.
 
-use std::env;
-use std::fs;
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
+use std::{env, fs};
 
-use crate::{Perch, perch};
+use crate::Perch;
 
 /// The folder of the 260K-parameter TinyStories model, or why there is none. It is not part of this project: it is
 /// looked for in `$PERCH_SHARED_MODELS` and in `shared/models` beside the checkout.
@@ -31,12 +31,9 @@ impl RandomModel {
 
     /// Writes it to `path`.
     pub fn write(self, path: &Path) {
-        let made = std::process::Command::new(perch())
-            .args(["bench", "--random", self.0, "--write"])
-            .arg(path)
-            .output()
-            .expect("perch runs");
-        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+        let args = ["bench", "--random", self.0, "--write"].map(OsStr::new);
+        let (code, _, stderr) = Perch::new().run(args.into_iter().chain([path.as_os_str()]));
+        assert_eq!(code, Some(0), "{stderr}");
     }
 
     /// A home whose library holds it as `name`.
