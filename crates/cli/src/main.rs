@@ -6,7 +6,6 @@
 mod args;
 mod bench;
 mod client;
-mod compose;
 mod list;
 mod logging;
 mod models;

@@ -8,13 +8,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use perch_backends::Backends;
 use perch_hub::Source;
 use perch_server::{Config, ServerHandle};
 use serde_json::{Value, json};
 
 use crate::args::Run;
 use crate::client::{Client, Events, Refused};
-use crate::compose::Backends;
 use crate::progress::Progress;
 use crate::{models, text};
 

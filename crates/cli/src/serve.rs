@@ -6,11 +6,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use perch_backends::Backends;
 use perch_server::{Config, ServerHandle};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::args::Serve;
-use crate::compose::Backends;
 
 /// How long running answers may go on once the server is told to stop.
 const DRAIN: Duration = Duration::from_secs(5);

@@ -13,13 +13,13 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::{Context, Result};
+use perch_backends::Backends;
 use perch_engine::{EngineConfig, EngineHandle};
 use perch_hub::{Library, LocalModel};
 use perch_model::{Checkpoint, SpecOptions};
 use perch_server::{Config, LoadJob, Loader};
 
 use crate::args::Bench as Args;
-use crate::compose::Backends;
 use crate::progress::Progress;
 use measure::Bench;
 use memory::MemoryWatch;
@@ -68,7 +68,7 @@ async fn measure(args: &Args, model: &LocalModel, config: &Config) -> Result<Fig
         quantization,
         file_bytes: model.size_bytes,
         cpu: cpu_name(),
-        threads: crate::compose::threads(args.load.threads),
+        threads: perch_backends::threads(args.load.threads),
         load_s,
         prefill: None,
         decode: Vec::new(),

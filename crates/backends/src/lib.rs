@@ -1,4 +1,4 @@
-//! `Backends`: the one place of the command that knows which backends exist.
+//! `Backends`: the one place that knows which backends exist; the command and the menu bar app start servers with it.
 
 use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -13,19 +13,19 @@ use perch_server::{LoadError, LoadJob, Loader};
 const CANDLE: &str = "candle";
 
 /// The backends of this build. All models share the threads that compute.
-pub(crate) struct Backends {
+pub struct Backends {
     pool: Arc<Pool>,
 }
 
 impl Backends {
     /// Backends that compute on so many threads; one for each core if not said.
-    pub(crate) fn new(wanted: Option<NonZeroUsize>) -> Self {
+    pub fn new(wanted: Option<NonZeroUsize>) -> Self {
         Self { pool: Arc::new(Pool::new(threads(wanted))) }
     }
 }
 
 /// How many threads compute.
-pub(crate) fn threads(wanted: Option<NonZeroUsize>) -> usize {
+pub fn threads(wanted: Option<NonZeroUsize>) -> usize {
     wanted.or_else(|| std::thread::available_parallelism().ok()).map_or(1, NonZeroUsize::get)
 }
 
