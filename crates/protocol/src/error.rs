@@ -32,6 +32,8 @@ pub enum ErrorCode {
     OriginNotAllowed,
     /// The API key is good, but not for this.
     InsufficientScope,
+    /// The hub does not let this user have it: terms to accept, a token that is missing or not good for it.
+    HubAccessDenied,
     /// There is no such model.
     ModelNotFound,
     /// There is no such route or thing.
@@ -42,6 +44,8 @@ pub enum ErrorCode {
     RequestTimeout,
     /// The state of the server does not allow it now.
     Conflict,
+    /// Perch is told not to use the network.
+    HubOffline,
     /// The body is too large.
     PayloadTooLarge,
     /// The body is not `application/json`.
@@ -54,12 +58,20 @@ pub enum ErrorCode {
     TemplateLimit,
     /// Too many requests are waiting.
     QueueFull,
+    /// The hub answers no more requests of this machine for a while.
+    HubRateLimited,
     /// The engine failed on this request, or Perch has a fault.
     EngineError,
+    /// The hub cannot be reached, fails, or sends what cannot be used.
+    HubUnavailable,
+    /// A downloaded file is not the one that the hub described.
+    ChecksumMismatch,
     /// The model is still loading, or waits for others to end.
     ModelLoading,
     /// The model's engine failed and is being restarted, or the server is shutting down.
     ModelRestarting,
+    /// The app's server is stopped.
+    ServerStopped,
     /// The model does not fit into memory now.
     InsufficientMemory,
     /// There is no space left on the disk.
@@ -80,20 +92,26 @@ impl ErrorCode {
         Self::HostNotAllowed,
         Self::OriginNotAllowed,
         Self::InsufficientScope,
+        Self::HubAccessDenied,
         Self::ModelNotFound,
         Self::NotFound,
         Self::MethodNotAllowed,
         Self::RequestTimeout,
         Self::Conflict,
+        Self::HubOffline,
         Self::PayloadTooLarge,
         Self::UnsupportedMediaType,
         Self::InvalidModelFile,
         Self::TemplateError,
         Self::TemplateLimit,
         Self::QueueFull,
+        Self::HubRateLimited,
         Self::EngineError,
+        Self::HubUnavailable,
+        Self::ChecksumMismatch,
         Self::ModelLoading,
         Self::ModelRestarting,
+        Self::ServerStopped,
         Self::InsufficientMemory,
         Self::InsufficientStorage,
     ];
@@ -109,17 +127,23 @@ impl ErrorCode {
             | Self::UrlNotAllowed
             | Self::InvalidImage => 400,
             Self::InvalidApiKey => 401,
-            Self::HostNotAllowed | Self::OriginNotAllowed | Self::InsufficientScope => 403,
+            Self::HostNotAllowed
+            | Self::OriginNotAllowed
+            | Self::InsufficientScope
+            | Self::HubAccessDenied => 403,
             Self::ModelNotFound | Self::NotFound => 404,
             Self::MethodNotAllowed => 405,
             Self::RequestTimeout => 408,
-            Self::Conflict => 409,
+            Self::Conflict | Self::HubOffline => 409,
             Self::PayloadTooLarge => 413,
             Self::UnsupportedMediaType => 415,
             Self::InvalidModelFile | Self::TemplateError | Self::TemplateLimit => 422,
-            Self::QueueFull => 429,
+            Self::QueueFull | Self::HubRateLimited => 429,
             Self::EngineError => 500,
-            Self::ModelLoading | Self::ModelRestarting | Self::InsufficientMemory => 503,
+            Self::HubUnavailable | Self::ChecksumMismatch => 502,
+            Self::ModelLoading | Self::ModelRestarting | Self::ServerStopped | Self::InsufficientMemory => {
+                503
+            }
             Self::InsufficientStorage => 507,
         }
     }
@@ -149,20 +173,26 @@ impl ErrorCode {
             Self::HostNotAllowed => "host_not_allowed",
             Self::OriginNotAllowed => "origin_not_allowed",
             Self::InsufficientScope => "insufficient_scope",
+            Self::HubAccessDenied => "hub_access_denied",
             Self::ModelNotFound => "model_not_found",
             Self::NotFound => "not_found",
             Self::MethodNotAllowed => "method_not_allowed",
             Self::RequestTimeout => "request_timeout",
             Self::Conflict => "conflict",
+            Self::HubOffline => "hub_offline",
             Self::PayloadTooLarge => "payload_too_large",
             Self::UnsupportedMediaType => "unsupported_media_type",
             Self::InvalidModelFile => "invalid_model_file",
             Self::TemplateError => "template_error",
             Self::TemplateLimit => "template_limit",
             Self::QueueFull => "queue_full",
+            Self::HubRateLimited => "hub_rate_limited",
             Self::EngineError => "engine_error",
+            Self::HubUnavailable => "hub_unavailable",
+            Self::ChecksumMismatch => "checksum_mismatch",
             Self::ModelLoading => "model_loading",
             Self::ModelRestarting => "model_restarting",
+            Self::ServerStopped => "server_stopped",
             Self::InsufficientMemory => "insufficient_memory",
             Self::InsufficientStorage => "insufficient_storage",
         }
@@ -228,15 +258,16 @@ mod tests {
             (400, "invalid_json invalid_value unsupported_parameter context_length_exceeded"),
             (400, "invalid_json_schema url_not_allowed invalid_image"),
             (401, "invalid_api_key"),
-            (403, "host_not_allowed origin_not_allowed insufficient_scope"),
+            (403, "host_not_allowed origin_not_allowed insufficient_scope hub_access_denied"),
             (404, "model_not_found not_found"),
-            (409, "conflict"),
+            (409, "conflict hub_offline"),
             (413, "payload_too_large"),
             (415, "unsupported_media_type"),
             (422, "invalid_model_file template_error template_limit"),
-            (429, "queue_full"),
+            (429, "queue_full hub_rate_limited"),
             (500, "engine_error"),
-            (503, "model_loading model_restarting insufficient_memory"),
+            (502, "hub_unavailable checksum_mismatch"),
+            (503, "model_loading model_restarting server_stopped insufficient_memory"),
             (507, "insufficient_storage"),
         ];
         for (status, codes) in expected {
