@@ -12,8 +12,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 PATH = Path(__file__).parent / "facts.txt"
+BLIND = Path(__file__).parent / "blind.txt"
 MOST_WORDS = 45
-LEAST_ASKED, MOST_ASKED, HELD_OUT = 9, 20, 2
+LEAST_ASKED, MOST_ASKED, HELD_OUT = 9, 24, 2
 STOP_WORDS = set("""a an the is are am do does did can could would should will may must i me my you your it its to of in on for with
 and or what which how when where why who there this that these be been if have has had get got was were not no any from as at by
 perch so us we he they them then than""".split())
@@ -95,6 +96,13 @@ def load(path: Path = PATH) -> list[Fact]:
     return facts
 
 
+def blind(facts: list[Fact]) -> list[tuple[Fact, str]]:
+    """The questions of strangers, each with the fact that answers it."""
+    known = {f.id: f for f in facts}
+    rows = [line.split(" | ", 1) for line in BLIND.read_text().splitlines() if line and not line.startswith("#")]
+    return [(known[name], question) for name, question in rows]
+
+
 def faults(facts: list[Fact]) -> list[str]:
     """What must not be."""
     wrong, seen, asked = [], set(), {}
@@ -134,8 +142,9 @@ def doubts(facts: list[Fact]) -> list[str]:
     return found
 
 
-def nearest(facts: list[Fact]) -> list[tuple[Fact, str, Fact, str]]:
-    """Held-out questions whose most similar training question, by rare words in common, is another fact's."""
+def nearest(facts: list[Fact], questions: dict[str, list[str]] | None = None) -> list[tuple[Fact, str, Fact, str]]:
+    """Questions whose most similar training question, by rare words in common, is another fact's: the held-out ones, or
+    others by the id of their fact."""
     lines = [(f, q, Counter(content(q))) for f in facts for q in f.ask]
     seen = Counter(w for _, _, words in lines for w in words)
     weight = {w: math.log(len(lines) / n) for w, n in seen.items()}
@@ -146,7 +155,7 @@ def nearest(facts: list[Fact]) -> list[tuple[Fact, str, Fact, str]]:
             index.setdefault(w, []).append(i)
     astray = []
     for f in facts:
-        for q in f.held_out:
+        for q in f.held_out if questions is None else questions[f.id]:
             score = Counter()
             for w in content(q):
                 for i in index.get(w, ()):
@@ -171,7 +180,13 @@ def main():
     if "--astray" in sys.argv:
         for f, q, other, near in astray:
             print(f"  {f.id}: {q!r} is nearest to {other.id}: {near!r}")
+    asked = {plain(q) for f in facts for q in f.ask}
     found = doubts(facts)
+    strangers = blind(facts)
+    found += [f"{f.id}: asked by strangers and trained on: {q!r}" for f, q in strangers if plain(q) in asked]
+    by_id = {f.id: [q for g, q in strangers if g is f] for f in facts}
+    lost = len(nearest(facts, by_id))
+    print(f"and of {1 - lost / len(strangers):.0%} of the {len(strangers)} questions of strangers")
     for line in found:
         print("doubtful:", line)
     sys.exit(1 if found else 0)
