@@ -21,6 +21,7 @@ from tools import NOTE, SKIES, TIMER, USUAL, WEATHER, any_city, any_minutes, any
 HERE = Path(__file__).parent
 FACTS = fact_file.load()
 BY_ID = {f.id: f for f in FACTS}
+STRANGERS = fact_file.blind(FACTS)
 
 # What the evaluation asks for: tools under their usual names.
 TOOLS = [kind.tool(None) for kind in USUAL]
