@@ -187,11 +187,10 @@ fn plan(step: &Step<'_>, threads: usize) -> Vec<Item> {
 
 /// Appends what several tiles will read, in a region of its own.
 fn append_shared<E: Element>(cpu: &Cpu, step: &Step<'_>, items: &[Item]) {
+    let mut shared = vec![true; step.spans.len()];
+    items.iter().filter(|item| item.append).for_each(|item| shared[item.run] = false);
     let mut parts = Vec::new();
-    for (run, span) in step.spans.iter().enumerate() {
-        if items.iter().any(|item| item.run == run && item.append) {
-            continue;
-        }
+    for (run, span) in step.spans.iter().enumerate().filter(|(run, _)| shared[*run]) {
         let mut start = 0;
         while start < span.len {
             // Tokens of one page go together: two threads never write to one cache line of keys.

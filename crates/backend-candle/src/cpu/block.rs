@@ -27,17 +27,22 @@ pub(super) struct Form {
     pub(super) sub_min: bool,
     /// Added to every `q` (formats whose integers do not fit `i8`).
     pub(super) lift: i32,
+    /// What has to be added to every `q` to bring it into 0–63, a power of two or 0; `None` where `q` takes all of `i8`.
+    pub(super) zero: Option<i8>,
 }
 
 impl Form {
     /// The form of `dtype`; `None` for the float types.
     pub(super) fn of(dtype: DType) -> Option<Self> {
-        let plain = Form { min: false, sub: false, sub_min: false, lift: 0 };
+        let plain = Form { min: false, sub: false, sub_min: false, lift: 0, zero: Some(0) };
         Some(match dtype {
-            DType::Q4_0 | DType::Q5_0 | DType::Q8_0 | DType::Mxfp4 => plain,
+            DType::Q4_0 => Form { zero: Some(8), ..plain },
+            DType::Q5_0 | DType::Mxfp4 => Form { zero: Some(16), ..plain },
+            DType::Q8_0 => Form { zero: None, ..plain },
             DType::Q4_1 | DType::Q5_1 | DType::Q4K | DType::Q5K => Form { min: true, ..plain },
-            DType::Affine8 => Form { min: true, lift: 128, ..plain },
-            DType::Q3K | DType::Q6K => Form { sub: true, ..plain },
+            DType::Affine8 => Form { min: true, lift: 128, zero: None, ..plain },
+            DType::Q3K => Form { sub: true, zero: Some(4), ..plain },
+            DType::Q6K => Form { sub: true, zero: Some(32), ..plain },
             DType::Q2K => Form { min: true, sub: true, sub_min: true, ..plain },
             _ => return None,
         })
@@ -45,6 +50,8 @@ impl Form {
 }
 
 /// One row of weights in the unpacked form. Vectors that the form lacks are empty.
+///
+/// Unpacking is inlined into its callers, so that each level compiles it with its own instructions.
 #[derive(Debug, Clone)]
 pub(super) struct UnpackedRow {
     pub(super) form: Form,
@@ -71,6 +78,7 @@ impl UnpackedRow {
     }
 
     /// Unpacks the bytes of a whole row of `dtype`.
+    #[inline(always)]
     pub(super) fn unpack(&mut self, dtype: DType, row: &[u8]) {
         let per_block = dtype.block_len() / BLOCK;
         for (i, bytes) in row.chunks_exact(dtype.block_bytes()).enumerate() {
@@ -79,6 +87,7 @@ impl UnpackedRow {
     }
 
     /// Unpacks one stored block into blocks `b ..` of the row.
+    #[inline(always)]
     fn unpack_block(&mut self, dtype: DType, bytes: &[u8], b: usize) {
         match dtype {
             DType::Q4_0 => {
@@ -119,10 +128,12 @@ impl UnpackedRow {
         }
     }
 
+    #[inline(always)]
     fn block(&mut self, b: usize) -> &mut [i8] {
         &mut self.q[b * BLOCK..(b + 1) * BLOCK]
     }
 
+    #[inline(always)]
     fn unpack_q2k(&mut self, bytes: &[u8], b: usize) {
         let (scales, qs) = (&bytes[..16], &bytes[16..80]);
         for j in 0..8 {
@@ -137,6 +148,7 @@ impl UnpackedRow {
         }
     }
 
+    #[inline(always)]
     fn unpack_q3k(&mut self, bytes: &[u8], b: usize) {
         let (high, qs, scales) = (&bytes[..32], &bytes[32..96], q3k_scales(&bytes[96..108]));
         for j in 0..8 {
@@ -149,6 +161,7 @@ impl UnpackedRow {
         }
     }
 
+    #[inline(always)]
     fn unpack_q45k(&mut self, dtype: DType, bytes: &[u8], b: usize) {
         let (d, dmin) = (half(bytes, 0), half(bytes, 2));
         let (scales, mins) = q4k_scales(&bytes[4..16]);
@@ -167,6 +180,7 @@ impl UnpackedRow {
         }
     }
 
+    #[inline(always)]
     fn unpack_q6k(&mut self, bytes: &[u8], b: usize) {
         let (low, high, scales) = (&bytes[..128], &bytes[128..192], &bytes[192..208]);
         for j in 0..8 {
@@ -186,7 +200,8 @@ impl UnpackedRow {
 pub(super) const E2M1_DOUBLED: [i8; 16] = [0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12];
 
 /// Half of two to the power of an E8M0 exponent: the factor that goes with [`E2M1_DOUBLED`].
-pub(super) fn e8m0_half(exponent: u8) -> f32 {
+#[inline(always)]
+fn e8m0_half(exponent: u8) -> f32 {
     match exponent {
         // 2^-128 and 2^-127 are subnormal.
         0 | 1 => f32::from_bits(0x0020_0000 << exponent),
@@ -195,11 +210,13 @@ pub(super) fn e8m0_half(exponent: u8) -> f32 {
 }
 
 /// The `f16` at byte `at`.
-pub(super) fn half(bytes: &[u8], at: usize) -> f32 {
+#[inline(always)]
+fn half(bytes: &[u8], at: usize) -> f32 {
     f16::from_le_bytes([bytes[at], bytes[at + 1]]).to_f32()
 }
 
 /// 16 bytes hold elements 0..16 in their low and 16..32 in their high nibbles.
+#[inline(always)]
 fn nibbles(packed: &[u8], q: &mut [i8], value: impl Fn(u8) -> i8) {
     let (low, high) = q.split_at_mut(16);
     for ((low, high), v) in low.iter_mut().zip(high).zip(packed) {
@@ -208,6 +225,7 @@ fn nibbles(packed: &[u8], q: &mut [i8], value: impl Fn(u8) -> i8) {
 }
 
 /// 4 bytes of fifth bits, then nibbles.
+#[inline(always)]
 fn five_bits(packed: &[u8], q: &mut [i8], zero: i8) {
     let fifth = u32::from_le_bytes([packed[0], packed[1], packed[2], packed[3]]);
     nibbles(&packed[4..20], q, |v| v as i8);
@@ -217,7 +235,8 @@ fn five_bits(packed: &[u8], q: &mut [i8], zero: i8) {
 }
 
 /// The eight 6-bit scales and minima of Q4_K and Q5_K.
-pub(super) fn q4k_scales(packed: &[u8]) -> ([u8; 8], [u8; 8]) {
+#[inline(always)]
+fn q4k_scales(packed: &[u8]) -> ([u8; 8], [u8; 8]) {
     let mut scales = [0; 8];
     let mut mins = [0; 8];
     for j in 0..4 {
@@ -230,7 +249,8 @@ pub(super) fn q4k_scales(packed: &[u8]) -> ([u8; 8], [u8; 8]) {
 }
 
 /// The sixteen 6-bit scales of Q3_K, 32 too large.
-pub(super) fn q3k_scales(packed: &[u8]) -> [u8; 16] {
+#[inline(always)]
+fn q3k_scales(packed: &[u8]) -> [u8; 16] {
     std::array::from_fn(|j| {
         let low = if j < 8 { packed[j] & 15 } else { packed[j - 8] >> 4 };
         low | (packed[8 + j % 4] >> (2 * (j / 4)) & 3) << 4

@@ -11,7 +11,7 @@ use super::block::BLOCK;
 use super::isa::Isa;
 use super::kernel::Need;
 use super::pool::Pool;
-use super::scratch::Loan;
+use super::scratch::{Loan, Scratch};
 
 /// Blocks in a group.
 pub(super) const GROUP: usize = 16;
@@ -23,6 +23,7 @@ pub(super) struct Input<'a> {
     cols: usize,
     quantised: Option<QuantisedInput<'a>>,
     pairs: Option<PairInput<'a>>,
+    scratch: &'a Scratch,
 }
 
 impl<'a> Input<'a> {
@@ -30,7 +31,12 @@ impl<'a> Input<'a> {
     pub(super) fn new(pool: &'a Pool, isa: Isa, x: &'a [f32], cols: usize, needs: &[Need]) -> Self {
         let quantised = needs.contains(&Need::Quantised).then(|| QuantisedInput::new(pool, isa, x, cols));
         let pairs = needs.contains(&Need::Pairs).then(|| PairInput::new(pool, isa, x, cols));
-        Self { x, cols, quantised, pairs }
+        Self { x, cols, quantised, pairs, scratch: pool.scratch() }
+    }
+
+    /// Buffers for kernels.
+    pub(super) fn scratch(&self) -> &'a Scratch {
+        self.scratch
     }
 
     /// Row `m` as it is.
@@ -92,6 +98,9 @@ impl<'a> QuantisedInput<'a> {
             let x = x[part * rows * cols..].chunks_exact(cols);
             for (row, x) in data.chunks_exact_mut(groups).zip(x) {
                 match isa {
+                    #[cfg(target_arch = "x86_64")]
+                    // SAFETY: the level has been detected.
+                    Isa::Avx2 => unsafe { super::avx2::quantise(x, row) },
                     #[cfg(target_arch = "x86_64")]
                     // SAFETY: the level has been detected.
                     Isa::Avx512 | Isa::Avx512Bf16 => unsafe { super::avx512::quantise(x, row) },

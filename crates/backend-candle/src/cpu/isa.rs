@@ -9,6 +9,9 @@
 pub enum Isa {
     /// Plain Rust, shaped so that the compiler vectorises it for its baseline (SSE2, NEON).
     Portable,
+    /// AVX2, FMA and F16C (Haswell and later, every Zen).
+    #[cfg(target_arch = "x86_64")]
+    Avx2,
     /// AVX-512 F, BW, DQ, VL and VNNI (Ice Lake and later, Zen 4 and later).
     #[cfg(target_arch = "x86_64")]
     Avx512,
@@ -22,6 +25,8 @@ impl Isa {
     const ALL: &[Self] = &[
         Isa::Portable,
         #[cfg(target_arch = "x86_64")]
+        Isa::Avx2,
+        #[cfg(target_arch = "x86_64")]
         Isa::Avx512,
         #[cfg(target_arch = "x86_64")]
         Isa::Avx512Bf16,
@@ -31,6 +36,12 @@ impl Isa {
     pub fn is_available(self) -> bool {
         match self {
             Isa::Portable => true,
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx2 => {
+                is_x86_feature_detected!("avx2")
+                    && is_x86_feature_detected!("fma")
+                    && is_x86_feature_detected!("f16c")
+            }
             #[cfg(target_arch = "x86_64")]
             Isa::Avx512 => {
                 is_x86_feature_detected!("avx512f")

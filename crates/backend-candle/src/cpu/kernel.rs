@@ -20,16 +20,19 @@ pub(super) enum Need {
     Pairs,
 }
 
+/// Weight rows against all chosen activation rows.
+///
+/// # Safety
+/// The processor has the level; the weight has the type; the input has what the kernel needs; the output may be written
+/// at every chosen row and each of the weight rows, which are no other thread's.
+pub(super) type Dot = unsafe fn(&Task<'_>, Range<usize>, &Input<'_>);
+
 /// Kernels for one type of weights.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Kernel {
     pub(super) need: Need,
-    /// Weight rows against all chosen activation rows, best for few of those.
-    ///
-    /// # Safety
-    /// The processor has the level; the weight has the type; the input has what the kernel needs; the output may be
-    /// written at every chosen row and each of the weight rows, which are no other thread's.
-    pub(super) dot: unsafe fn(&Task<'_>, Range<usize>, &Input<'_>),
+    /// Best for few activation rows.
+    pub(super) dot: Dot,
     /// For many activation rows, where the level has one.
     pub(super) panel: Option<PanelKernel>,
 }
@@ -55,7 +58,7 @@ pub(super) struct PanelKernel {
     /// Weight rows `first ..`, as many as a panel holds, against all tiles; the last argument is room for the panel.
     ///
     /// # Safety
-    /// As [`Kernel::dot`]; the tiles are those of the task's chosen rows.
+    /// As [`Dot`]; the tiles are those of the task's chosen rows.
     pub(super) run: unsafe fn(&Task<'_>, usize, &[u32], &mut [u32]),
 }
 
@@ -64,6 +67,8 @@ impl Kernel {
     pub(super) fn of(isa: Isa, dtype: DType) -> Option<Self> {
         match isa {
             Isa::Portable => portable::kernel(dtype),
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx2 => super::avx2::kernel(dtype),
             #[cfg(target_arch = "x86_64")]
             Isa::Avx512 | Isa::Avx512Bf16 => super::avx512::kernel(dtype, isa == Isa::Avx512Bf16),
         }

@@ -15,6 +15,8 @@ pub(crate) mod rope;
 pub(crate) mod simd;
 
 #[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
 mod avx512;
 mod block;
 mod chains;

@@ -37,7 +37,7 @@ pub(super) fn kernel(dtype: DType) -> Option<Kernel> {
     }
 }
 
-/// See [`Kernel::dot`].
+/// See [`Dot`](super::kernel::Dot).
 unsafe fn run_quantised(task: &Task<'_>, rows: Range<usize>, x: &Input<'_>) {
     let weight = task.weight;
     let Some(form) = Form::of(weight.dtype()) else { return };
@@ -52,7 +52,7 @@ unsafe fn run_quantised(task: &Task<'_>, rows: Range<usize>, x: &Input<'_>) {
     }
 }
 
-/// See [`Kernel::dot`].
+/// See [`Dot`](super::kernel::Dot).
 unsafe fn run_float(task: &Task<'_>, rows: Range<usize>, x: &Input<'_>) {
     let weight = task.weight;
     let mut widened = vec![0.0; weight.cols()];
@@ -98,6 +98,7 @@ fn dot16(w: &[i8], x: &[i8]) -> i32 {
 }
 
 /// Quantises a row of activations, in the order of the row.
+#[inline(always)]
 pub(super) fn quantise(x: &[f32], row: &mut [Group]) {
     for (x, group) in x.chunks(GROUP * BLOCK).zip(row) {
         *group = bytemuck::Zeroable::zeroed();

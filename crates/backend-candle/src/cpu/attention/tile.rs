@@ -166,7 +166,7 @@ impl<E: Element> Tile<'_, E> {
     #[inline(always)]
     unsafe fn stage_queries<L: Lanes>(&mut self) {
         let heads = self.step.heads;
-        let group = heads.heads / heads.kv_heads;
+        let group = self.step.group();
         let first = self.step.spans[self.item.run].start;
         for (row, out) in self.scratch.q.chunks_exact_mut(heads.head_dim).enumerate() {
             let token = first + self.item.queries.start + row / group;
@@ -358,8 +358,7 @@ impl Kernel for Finish<'_> {
 
     #[inline(always)]
     unsafe fn run<L: Lanes>(mut self) {
-        let (heads, padded) = (self.step.heads, self.step.layer().padded);
-        let group = heads.heads / heads.kv_heads;
+        let (heads, padded, group) = (self.step.heads, self.step.layer().padded, self.step.group());
         let first = self.step.spans[self.item.run].start + self.item.queries.start;
         // SAFETY: every row's token and head exist in the output, which no other tile writes there.
         unsafe {

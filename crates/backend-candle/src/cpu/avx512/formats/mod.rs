@@ -55,7 +55,7 @@ pub(super) trait Format {
     unsafe fn factors(group: &[u8]) -> Factors;
 }
 
-const PLAIN: Form = Form { min: false, sub: false, sub_min: false, lift: 0 };
+const PLAIN: Form = Form { min: false, sub: false, sub_min: false, lift: 0, zero: None };
 const MIN: Form = Form { min: true, ..PLAIN };
 const SUB: Form = Form { sub: true, ..PLAIN };
 

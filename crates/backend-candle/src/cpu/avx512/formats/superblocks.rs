@@ -84,7 +84,7 @@ fn q45k_factors(group: &[u8], stride: usize) -> Factors {
 impl Format for Q2K {
     const GROUP_BYTES: usize = 84 * 2;
     const ZERO: Option<u32> = None;
-    const FORM: Form = Form { min: true, sub: true, sub_min: true, lift: 0 };
+    const FORM: Form = Form { min: true, sub_min: true, ..SUB };
     const SHIFT: [Line; 2] = [[0, 2, 4, 6, 0, 2, 4, 6, 0, 2, 4, 6, 0, 2, 4, 6]; 2];
 
     #[target_feature(enable = "avx512bw,avx512dq,avx512vl,avx512vnni")]
