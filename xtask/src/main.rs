@@ -1,16 +1,18 @@
-//! The project's own commands: `cargo xtask run | test | ci | bench`.
+//! The project's own commands: `cargo xtask run | app | test | ci | bench | icons`.
 //!
 //! They do all set-up themselves, say what they are about to install before they do it, keep what they install in the
-//! user's cache folder, and change nothing in the checkout but `target`.
+//! user's cache folder, and change nothing in the checkout but `target`, `ui/dist` and the link `ui/node_modules`.
 
 mod bench;
 mod cache;
 mod ci;
+mod desktop;
 mod report;
 mod serve;
 mod setup;
 mod shell;
 mod suite;
+mod ui;
 
 use std::process::ExitCode;
 
@@ -21,12 +23,15 @@ use report::Report;
 const HELP: &str = "\
 The project's own commands.
 
-  cargo xtask run [ARGS]    Build Perch and start the headless server; ARGS go to `perch serve`
+  cargo xtask run [ARGS]    Build Perch and start it: the menu bar app on a Mac, else the headless server;
+                            ARGS go to `perch serve`, and with ARGS a Mac starts that too
+  cargo xtask app           Build the app and start it, on Linux as well
+  cargo xtask icons         Draw the icons from their SVGs
   cargo xtask test [ARGS]   Run every test that this machine can run; ARGS go to `cargo test`
   cargo xtask ci            Format, lints, docs, licences and advisories, then all tests
   cargo xtask bench [ARGS]  Measure speed and memory on random-weights models; ARGS: --help
 
-What is installed (a Python environment and node modules for tests, cargo-deny, models for measuring) goes to
+What is installed (a Python environment, node modules, cargo-deny, models for measuring) goes to
 ${XTASK_CACHE:-${XDG_CACHE_HOME:-~/.cache}/perch}; removing that folder is always safe.";
 
 fn main() -> ExitCode {
@@ -34,6 +39,11 @@ fn main() -> ExitCode {
     let command = args.next().unwrap_or_default();
     let rest: Vec<String> = args.collect();
     let done = match command.as_str() {
+        "run" if cfg!(target_os = "macos") && rest.is_empty() => {
+            desktop::run(&[]).map(|()| ExitCode::SUCCESS)
+        }
+        "app" => desktop::run(&rest).map(|()| ExitCode::SUCCESS),
+        "icons" => icons().map(|()| ExitCode::SUCCESS),
         "run" => serve::run(&rest).map(|()| ExitCode::SUCCESS),
         "test" => reported(|report| suite::run(&rest, report)),
         "ci" => reported(ci::run),
@@ -51,6 +61,11 @@ fn main() -> ExitCode {
         eprintln!("error: {error:#}");
         ExitCode::FAILURE
     })
+}
+
+/// The renderer is a package of its own, so that the other commands need not build it.
+fn icons() -> Result<()> {
+    shell::run(shell::cargo().args(["run", "--quiet", "--package", "perch-icons"]))
 }
 
 /// Runs checks and prints their totals last, whatever happened.

@@ -6,7 +6,7 @@ use std::process::Command;
 use anyhow::{Context, Result};
 use serde_json::Value;
 
-use crate::{cache, shell};
+use crate::{cache, shell, ui};
 
 /// Builds and becomes `perch serve`, so that signals and the exit code are the server's own.
 pub(crate) fn run(args: &[String]) -> Result<()> {
@@ -19,7 +19,7 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
         eprintln!("Loading {model}, the smallest model here; --model names another.");
         command.args(["--model", &model]);
     }
-    become_(command)
+    shell::become_(command)
 }
 
 /// The id of the smallest model that the server will find, if there is one.
@@ -34,19 +34,9 @@ fn smallest_model(program: &Path, args: &[String]) -> Option<String> {
 
 /// Builds the optimised binary and says where it is.
 pub(crate) fn build_release() -> Result<PathBuf> {
+    ui::build_if_possible();
     eprintln!("Building Perch; the first time takes some minutes.");
     shell::run(shell::cargo().args(["build", "--release", "--locked", "--package", "perch"]))?;
     let program = cache::target().join("release").join(cache::PERCH);
     program.canonicalize().with_context(|| format!("the build left no {}", program.display()))
-}
-
-#[cfg(unix)]
-fn become_(mut command: Command) -> Result<()> {
-    use std::os::unix::process::CommandExt;
-    Err(command.exec()).context("cannot start perch")
-}
-
-#[cfg(not(unix))]
-fn become_(mut command: Command) -> Result<()> {
-    shell::run(&mut command)
 }

@@ -1,4 +1,4 @@
-//! What the tests need beyond Rust: Python and Node with the official client libraries.
+//! What the tests need beyond Rust: Python and Node with the official client libraries, and a browser.
 //!
 //! Nothing here fails the run: what cannot be had comes back as a reason, and the tests that need it are skipped with it.
 
@@ -59,16 +59,41 @@ fn node_modules() -> Result<PathBuf> {
         return Ok(modules);
     }
     need("npm", &["npm"], "node")?;
-    say_making("node modules with the official clients", &dir);
-    fs::create_dir_all(&dir)?;
-    for file in [&package, &lock] {
+    npm_ci("node modules with the official clients", &dir, &[&package, &lock])?;
+    Ok(modules)
+}
+
+/// Installs what the lock file among `files` says into `dir`, unless it is there.
+pub(crate) fn npm_ci(what: &str, dir: &Path, files: &[&Path]) -> Result<()> {
+    if dir.join("ready").exists() {
+        return Ok(());
+    }
+    say_making(what, dir);
+    fs::create_dir_all(dir)?;
+    for file in files {
         fs::copy(file, dir.join(file.file_name().context("no name")?))?;
     }
     shell::run(
-        Command::new("npm").args(["ci", "--no-audit", "--no-fund", "--ignore-scripts"]).current_dir(&dir),
+        Command::new("npm").args(["ci", "--no-audit", "--no-fund", "--ignore-scripts"]).current_dir(dir),
     )?;
     fs::write(dir.join("ready"), "")?;
-    Ok(modules)
+    Ok(())
+}
+
+/// A browser of Chromium's family: one that is here, or Debian's.
+pub(crate) fn chromium() -> Found {
+    let named = std::env::var_os("TESTS_CHROMIUM").map(PathBuf::from);
+    let known = ["chromium", "chromium-browser", "google-chrome"].map(|name| Path::new("/usr/bin").join(name));
+    let on_a_mac = PathBuf::from("/Applications/Google Chrome.app/Contents/MacOS/Google Chrome");
+    let found = || named.iter().chain(&known).chain([&on_a_mac]).find(|path| shell::have(path)).cloned();
+    if let Some(path) = found() {
+        return Ok(path);
+    }
+    if cfg!(target_os = "macos") {
+        return Err("there is no Google Chrome; install it, or set TESTS_CHROMIUM".to_string());
+    }
+    install(&["chromium"], "chromium").map_err(|error| format!("{error:#}"))?;
+    found().ok_or_else(|| "there is no chromium even after installing it".to_string())
 }
 
 /// A cargo tool of exactly this version, installed into the cache folder.
@@ -98,7 +123,7 @@ pub(crate) fn cargo_tool(name: &str, version: &str) -> Result<PathBuf> {
 }
 
 /// Makes sure that `program` can be run, installing packages if it cannot.
-fn need(program: &str, apt: &[&str], brew: &str) -> Result<()> {
+pub(crate) fn need(program: &str, apt: &[&str], brew: &str) -> Result<()> {
     if shell::have(program) {
         return Ok(());
     }
@@ -110,7 +135,7 @@ fn need(program: &str, apt: &[&str], brew: &str) -> Result<()> {
 }
 
 /// Installs system packages through the platform's own manager, and says so first.
-fn install(apt: &[&str], brew: &str) -> Result<()> {
+pub(crate) fn install(apt: &[&str], brew: &str) -> Result<()> {
     let wanted = apt.join(" ");
     if cfg!(target_os = "macos") {
         if !shell::have("brew") {

@@ -54,6 +54,19 @@ pub(crate) fn have(program: impl AsRef<Path>) -> bool {
     command.status().is_ok_and(|status| status.success())
 }
 
+/// Becomes another program, so that signals and the exit code are its own.
+#[cfg(unix)]
+pub(crate) fn become_(mut command: Command) -> Result<()> {
+    use std::os::unix::process::CommandExt;
+    Err(command.exec()).with_context(|| format!("cannot run {}", shown(&command)))
+}
+
+/// Runs another program in our place.
+#[cfg(not(unix))]
+pub(crate) fn become_(mut command: Command) -> Result<()> {
+    run(&mut command)
+}
+
 fn shown(command: &Command) -> String {
     let program = command.get_program().to_string_lossy();
     let name =

@@ -6,7 +6,7 @@
 use anyhow::Result;
 
 use crate::report::Report;
-use crate::{cache, setup, shell};
+use crate::{cache, desktop, setup, shell};
 
 /// Sets up and runs `cargo test`, with `args` after its own.
 pub(crate) fn run(args: &[String], report: &mut Report) -> Result<()> {
@@ -17,9 +17,18 @@ pub(crate) fn run(args: &[String], report: &mut Report) -> Result<()> {
     let names_packages = for_cargo.iter().any(|a| a == "-p" || a.starts_with("--package"));
     if !names_packages {
         command.arg("--workspace");
+        let app = desktop::libraries();
+        if let Err(reason) = &app {
+            command.args(["--exclude", desktop::APP]);
+            report.skipped("the menu bar app", format!("{reason:#}"));
+        }
         let profile = if for_cargo.iter().any(|a| a == "--release") { "release" } else { "debug" };
         // The workspace's tests build the binary too, before they run; a build of its own would differ in features.
         command.env("TESTS_PERCH", cache::target().join(profile).join(cache::PERCH));
+        match app.and_then(|()| desktop::programs()) {
+            Ok(()) => command.env("TESTS_APP", cache::target().join(profile).join(desktop::APP)),
+            Err(reason) => command.env("TESTS_APP_MISSING", format!("{reason:#}")),
+        };
     }
     command.args(for_cargo).arg("--").arg("--show-output").args(for_tests);
     for (variable, found) in
