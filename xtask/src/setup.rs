@@ -83,7 +83,8 @@ pub(crate) fn npm_ci(what: &str, dir: &Path, files: &[&Path]) -> Result<()> {
 /// A browser of Chromium's family: one that is here, or Debian's.
 pub(crate) fn chromium() -> Found {
     let named = std::env::var_os("TESTS_CHROMIUM").map(PathBuf::from);
-    let known = ["chromium", "chromium-browser", "google-chrome"].map(|name| Path::new("/usr/bin").join(name));
+    let known =
+        ["chromium", "chromium-browser", "google-chrome"].map(|name| Path::new("/usr/bin").join(name));
     let on_a_mac = PathBuf::from("/Applications/Google Chrome.app/Contents/MacOS/Google Chrome");
     let found = || named.iter().chain(&known).chain([&on_a_mac]).find(|path| shell::have(path)).cloned();
     if let Some(path) = found() {

@@ -29,7 +29,7 @@ pub(crate) fn build() -> Result<()> {
         return Ok(());
     }
     modules()?;
-    shell::run(npm("build"))?;
+    shell::run(&mut npm("build"))?;
     fs::write(stamp, now)?;
     Ok(())
 }
@@ -46,7 +46,7 @@ pub(crate) fn test(perch: &Path, report: &mut Report) {
     if let Err(error) = build() {
         return report.skipped("the dashboard's tests", format!("{error:#}"));
     }
-    match shell::run(npm("check")) {
+    match shell::run(&mut npm("check")) {
         Ok(()) => report.passed(1),
         Err(error) => report.failed(format!("types of the dashboard: {error:#}")),
     }
