@@ -5,7 +5,7 @@ use std::process::Command;
 
 use anyhow::{Result, bail};
 
-use crate::{cache, setup, shell};
+use crate::{cache, setup, shell, ui};
 
 /// The app's package.
 pub(crate) const APP: &str = "perch-app";
@@ -57,6 +57,7 @@ pub(crate) fn programs() -> Result<()> {
 pub(crate) fn run(args: &[String]) -> Result<()> {
     libraries()?;
     eprintln!("Building the app; the first time takes some minutes.");
+    ui::build_if_possible();
     shell::run(shell::cargo().args(["build", "--release", "--locked", "--package", APP]))?;
     let mut command = Command::new(cache::target().join("release").join(APP));
     command.args(args);

@@ -6,15 +6,17 @@
 use anyhow::Result;
 
 use crate::report::Report;
-use crate::{cache, desktop, setup, shell};
+use crate::{cache, desktop, setup, shell, ui};
 
 /// Sets up and runs `cargo test`, with `args` after its own.
 pub(crate) fn run(args: &[String], report: &mut Report) -> Result<()> {
     let clients = setup::clients();
+    ui::build_if_possible();
     let mut command = shell::cargo();
     command.args(["test", "--no-fail-fast"]);
     let (for_cargo, for_tests) = split_at_dashes(args);
     let names_packages = for_cargo.iter().any(|a| a == "-p" || a.starts_with("--package"));
+    let mut perch = None;
     if !names_packages {
         command.arg("--workspace");
         let app = desktop::libraries();
@@ -24,7 +26,9 @@ pub(crate) fn run(args: &[String], report: &mut Report) -> Result<()> {
         }
         let profile = if for_cargo.iter().any(|a| a == "--release") { "release" } else { "debug" };
         // The workspace's tests build the binary too, before they run; a build of its own would differ in features.
-        command.env("TESTS_PERCH", cache::target().join(profile).join(cache::PERCH));
+        let path = cache::target().join(profile).join(cache::PERCH);
+        command.env("TESTS_PERCH", &path);
+        perch = Some(path);
         match app.and_then(|()| desktop::programs()) {
             Ok(()) => command.env("TESTS_APP", cache::target().join(profile).join(desktop::APP)),
             Err(reason) => command.env("TESTS_APP_MISSING", format!("{reason:#}")),
@@ -48,6 +52,10 @@ pub(crate) fn run(args: &[String], report: &mut Report) -> Result<()> {
     })?;
     if !good && report.failures() == failures {
         report.failed("`cargo test` did not build or did not end well; its message is above");
+    }
+    // Whoever names packages or tests looks for one thing.
+    if let Some(perch) = perch.filter(|_| for_tests.is_empty()) {
+        ui::test(&perch, report);
     }
     Ok(())
 }
