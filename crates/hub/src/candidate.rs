@@ -40,7 +40,7 @@ pub(crate) fn in_models_dir(dir: &Path, source: Source) -> Vec<Candidate> {
 }
 
 /// Names of a model in a folder of the user's: `name` or `publisher/name`, as LM Studio lays folders out.
-fn local_names(weights: &Weights, listing: &Listing, root: Option<&str>) -> Vec<String> {
+pub(crate) fn local_names(weights: &Weights, listing: &Listing, root: Option<&str>) -> Vec<String> {
     match (&listing.below_root[..], weights.stem.as_deref()) {
         ([], None) => vec![root.unwrap_or("model").to_string()],
         ([folder], None) => vec![folder.clone()],
@@ -97,8 +97,13 @@ pub(crate) fn in_folder(path: &Path) -> Vec<Candidate> {
 pub(crate) fn in_file(path: &Path) -> Vec<Candidate> {
     let Some(name) = names::safe_file_name(path) else { return Vec::new() };
     let parent = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let Some(listing) = walk::list(parent) else { return Vec::new() };
     let file = parent.join(name);
+    if !walk::is_of_a_model(name) && folder::is_gguf(&file) {
+        // A blob of some program's store: a model by its first bytes, without a name that says so.
+        let weights = Weights::of_gguf(file, name);
+        return vec![Candidate { names: vec![name.to_string()], weights, source: Source::Path, repo: None }];
+    }
+    let Some(listing) = walk::list(parent) else { return Vec::new() };
     // A checkpoint's folder can be named by any of its safetensors files or its config.
     let is_it = |w: &Weights| w.files.contains(&file) || (w.stem.is_none() && name == "config.json");
     let stem_or_folder = |w: &Weights| match &w.stem {

@@ -33,6 +33,18 @@ pub(crate) struct Weights {
 }
 
 impl Weights {
+    /// One GGUF file, whatever it is called.
+    pub(crate) fn of_gguf(file: PathBuf, name: &str) -> Self {
+        Self {
+            path: file.clone(),
+            stem: Some(name.to_string()),
+            files: vec![file],
+            missing: Vec::new(),
+            format: Format::Gguf,
+            quantization: None,
+        }
+    }
+
     /// A model of these weights. Sizes and times are read from the disk now.
     pub(crate) fn into_model(self, id: String, source: Source, repo: Option<String>) -> LocalModel {
         let metas: Vec<fs::Metadata> = self.files.iter().filter_map(|f| fs::metadata(f).ok()).collect();
@@ -163,11 +175,18 @@ fn describe(config: &Config) -> (Format, Option<String>) {
 }
 
 /// Reads a JSON file of at most `limit` bytes. A damaged file is nobody's here; the loader says what is wrong with it.
-fn read_json<T: DeserializeOwned>(path: &Path, limit: u64) -> Option<T> {
+pub(crate) fn read_json<T: DeserializeOwned>(path: &Path, limit: u64) -> Option<T> {
     let mut bytes = Vec::new();
     File::open(path).ok()?.take(limit + 1).read_to_end(&mut bytes).ok()?;
     if bytes.len() as u64 > limit {
         return None;
     }
     serde_json::from_slice(&bytes).ok()
+}
+
+/// Whether a regular file begins as GGUF files do.
+pub(crate) fn is_gguf(path: &Path) -> bool {
+    let mut magic = [0; 4];
+    let regular = fs::metadata(path).is_ok_and(|meta| meta.is_file());
+    regular && File::open(path).and_then(|mut file| file.read_exact(&mut magic)).is_ok() && magic == *b"GGUF"
 }

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
-use crate::candidate;
+use crate::candidate::{self, Candidate};
 use crate::config::LibraryConfig;
 use crate::local::{LocalModel, Source};
 use crate::lookup;
@@ -39,12 +39,26 @@ pub struct Library {
     config: LibraryConfig,
 }
 
+/// A model that lacks files.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Incomplete {
+    /// What it would be called.
+    pub id: String,
+    /// Where it lies.
+    pub path: PathBuf,
+    /// Where it was found.
+    pub source: Source,
+    /// Names of the files that are missing, at most eight of a split model.
+    pub missing: Vec<String>,
+}
+
 /// A scan's result: what can be loaded, and what is not all there.
-#[derive(Default)]
-struct Survey {
-    models: Vec<LocalModel>,
-    /// Id and the names of files that are missing.
-    incomplete: Vec<(String, Vec<String>)>,
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Survey {
+    /// What can be loaded.
+    pub models: Vec<LocalModel>,
+    /// What lacks files.
+    pub incomplete: Vec<Incomplete>,
 }
 
 impl Library {
@@ -67,9 +81,9 @@ impl Library {
         if let Some(model) = lookup::pick(&survey.models, id) {
             return Ok(model.clone());
         }
-        let incomplete = survey.incomplete.iter().find(|(name, _)| name.eq_ignore_ascii_case(id));
+        let incomplete = survey.incomplete.iter().find(|model| model.id.eq_ignore_ascii_case(id));
         let reason = incomplete
-            .map(|(_, missing)| format!("files are missing ({}); download it again", missing.join(", ")));
+            .map(|model| format!("files are missing ({}); download it again", model.missing.join(", ")));
         Err(NotFound {
             id: lookup::printable(id),
             reason,
@@ -114,7 +128,13 @@ impl Library {
         Ok(candidate.weights.into_model(id, Source::Path, candidate.repo))
     }
 
-    fn survey(&self) -> Survey {
+    /// The folders it looks into.
+    pub fn config(&self) -> &LibraryConfig {
+        &self.config
+    }
+
+    /// Everything in its folders, also what is reached twice.
+    pub(crate) fn candidates(&self) -> Vec<Candidate> {
         let mut candidates = Vec::new();
         for dir in &self.config.models_dirs {
             candidates.extend(candidate::in_models_dir(dir, Source::ModelsDir));
@@ -123,6 +143,12 @@ impl Library {
         if let Some(hub) = self.config.hub_cache() {
             candidates.extend(candidate::in_cache(&hub));
         }
+        candidates
+    }
+
+    /// As [`Library::scan`], with what is not all there.
+    pub fn survey(&self) -> Survey {
+        let mut candidates = self.candidates();
         // What can be loaded has the first choice of names.
         candidates.sort_by_key(|candidate| !candidate.weights.missing.is_empty());
         let mut files = HashSet::new();
@@ -137,7 +163,13 @@ impl Library {
             if candidate.weights.missing.is_empty() {
                 survey.models.push(candidate.weights.into_model(id, candidate.source, candidate.repo));
             } else {
-                survey.incomplete.push((id, candidate.weights.missing));
+                let Candidate { weights, source, .. } = candidate;
+                survey.incomplete.push(Incomplete {
+                    id,
+                    path: weights.path,
+                    source,
+                    missing: weights.missing,
+                });
             }
         }
         survey

@@ -7,7 +7,7 @@ const SUGGESTIONS: usize = 3;
 /// How alike (Jaro-Winkler, 0 to 1) a name must be to be suggested.
 const ALIKE: f64 = 0.75;
 /// Which file of a repository is meant when its name alone is given, best first; else the smallest.
-const PREFERRED: [&str; 9] =
+pub(crate) const PREFERRED: [&str; 9] =
     ["Q4_K_M", "UD-Q4_K_XL", "Q4_K_S", "Q4_0", "Q5_K_M", "Q6_K", "Q8_0", "MXFP4", "BF16"];
 
 /// The model that `id` means: the same id, then one that reads the same ([`plain`]), then a repository's best file, then

@@ -84,7 +84,7 @@ pub(crate) fn repo(owner: &str, name: &str) -> Option<String> {
 }
 
 /// The hub's own rule for owners and repositories.
-fn is_repo_part(part: &str) -> bool {
+pub(crate) fn is_repo_part(part: &str) -> bool {
     (1..=96).contains(&part.len())
         && part.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'))
         && !part.starts_with(['-', '.'])

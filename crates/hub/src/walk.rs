@@ -129,6 +129,7 @@ impl Walk<'_> {
     }
 }
 
-fn is_of_a_model(name: &str) -> bool {
+/// Whether a file's name says that it may belong to a model.
+pub(crate) fn is_of_a_model(name: &str) -> bool {
     name.rsplit_once('.').is_some_and(|(_, ext)| EXTENSIONS.iter().any(|e| ext.eq_ignore_ascii_case(e)))
 }

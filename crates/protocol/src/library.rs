@@ -179,7 +179,7 @@ pub struct TensorTypes {
 
 /// Query of `DELETE /local/models/{id}`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, IntoParams)]
-#[serde(default)]
+#[serde(default, deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub struct RemoveQuery {
     /// Only say what would be removed.
@@ -330,7 +330,7 @@ pub struct ImportReport {
     pub imported: Vec<ImportedModel>,
     /// What was found and not imported, and why.
     pub skipped: Vec<SkippedImport>,
-    /// Whether `models.toml` was changed, so that its settings count after `POST /v1/admin/reload` or a restart.
+    /// Whether `models.toml` was changed. A server that made the change reads it again by itself.
     pub settings_changed: bool,
 }
 
