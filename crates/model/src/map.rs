@@ -1,4 +1,4 @@
-//! `MappedFile`: one file of a checkpoint, mapped read-only into memory.
+//! `MappedFile`: one file of a checkpoint, mapped read-only into memory, or a model that is part of the program.
 //!
 //! Weights are used in place from the page cache: loading is instant, memory is shared between processes, and the
 //! system can drop pages without writing them anywhere. The price is that a file which somebody *truncates in place*
@@ -11,6 +11,7 @@
 //! checked against it.
 
 use std::fs::File;
+use std::ops::Deref;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -18,11 +19,38 @@ use memmap2::{Mmap, MmapMut};
 
 use crate::ModelError;
 
-/// A read-only mapping and the path that it came from. Cheap to clone.
+/// Bytes that are used where they lie. Cheap to clone.
+#[derive(Clone)]
+pub(crate) enum InPlace {
+    /// In a mapping.
+    Mapped(Arc<Mmap>),
+    /// In the program itself.
+    Static(&'static [u8]),
+}
+
+impl Deref for InPlace {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match self {
+            Self::Mapped(map) => map,
+            Self::Static(bytes) => bytes,
+        }
+    }
+}
+
+impl std::fmt::Debug for InPlace {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let kind = if matches!(self, Self::Mapped(_)) { "mapped" } else { "static" };
+        write!(f, "{} {kind} bytes", self.len())
+    }
+}
+
+/// A file's bytes and the path that they came from. Cheap to clone.
 #[derive(Debug, Clone)]
 pub(crate) struct MappedFile {
     path: Arc<Path>,
-    map: Arc<Mmap>,
+    bytes: InPlace,
 }
 
 impl MappedFile {
@@ -42,7 +70,12 @@ impl MappedFile {
         // SAFETY: the mapping is private and read-only, and no reference to it outlives the `Arc`. Another process may
         // still change the file; the head of this file says why that is accepted.
         let map = unsafe { Mmap::map(&file) }.map_err(io)?;
-        Ok(Self { path: path.into(), map: Arc::new(map) })
+        Ok(Self { path: path.into(), bytes: InPlace::Mapped(Arc::new(map)) })
+    }
+
+    /// The same for bytes of the program, without a copy. `name` stands for the path in errors.
+    pub(crate) fn from_static(name: &str, bytes: &'static [u8]) -> Self {
+        Self { path: Path::new(name).into(), bytes: InPlace::Static(bytes) }
     }
 
     /// The same for bytes that lie in no file: tests, and checkpoints made in memory.
@@ -53,23 +86,25 @@ impl MappedFile {
         let mut map = MmapMut::map_anon(bytes.len().max(1)).map_err(io)?;
         map[..bytes.len()].copy_from_slice(bytes);
         let map = map.make_read_only().map_err(io)?;
-        Ok(Self { path: path.into(), map: Arc::new(map) })
+        Ok(Self { path: path.into(), bytes: InPlace::Mapped(Arc::new(map)) })
     }
 
     /// All bytes of the file.
     pub(crate) fn bytes(&self) -> &[u8] {
-        &self.map
+        &self.bytes
     }
 
     /// Asks the system to read all of it ahead. Advice only: a system that cannot take it reads on demand.
     pub(crate) fn prefetch(&self) {
         #[cfg(unix)]
-        let _ = self.map.advise(memmap2::Advice::WillNeed);
+        if let InPlace::Mapped(map) = &self.bytes {
+            let _ = map.advise(memmap2::Advice::WillNeed);
+        }
     }
 
-    /// The mapping, to be shared with the tensors that lie in it.
-    pub(crate) fn map(&self) -> &Arc<Mmap> {
-        &self.map
+    /// Its bytes, to be shared with the tensors that lie in them.
+    pub(crate) fn in_place(&self) -> &InPlace {
+        &self.bytes
     }
 
     /// Where the file lies.

@@ -1,4 +1,4 @@
-//! `Tensor`: bytes of a weight with their type and shape, in place in a mapped file or owned.
+//! `Tensor`: bytes of a weight with their type and shape, in place in a mapped file (or in the program) or owned.
 //!
 //! Invariants: `bytes().len() == rows * dtype.row_bytes(cols)`, checked when a tensor is made; `cols` is a multiple of
 //! the dtype's block. Rows are contiguous. Mapped bytes have no alignment guarantee beyond one byte.
@@ -6,7 +6,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use memmap2::Mmap;
+use crate::map::InPlace;
 
 /// Element or block type of a weight. Block layouts are GGUF's (ggml-common.h), little-endian.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -82,25 +82,25 @@ pub struct Tensor {
 
 #[derive(Debug, Clone)]
 enum Data {
-    Mapped(Arc<Mmap>, Range<usize>),
+    InPlace(InPlace, Range<usize>),
     Owned(Arc<[u8]>),
 }
 
 impl Tensor {
-    /// A view of `range` of a mapped file. `None` when the sizes disagree or the range is outside the file.
-    pub fn mapped(
+    /// A view of `range` of a file's bytes. `None` when the sizes disagree or the range is outside the file.
+    pub(crate) fn in_place(
         dtype: DType,
         rows: usize,
         cols: usize,
-        map: Arc<Mmap>,
+        file: InPlace,
         range: Range<usize>,
     ) -> Option<Self> {
         let bytes = dtype.row_bytes(cols)?.checked_mul(rows)?;
-        (range.len() == bytes && range.end <= map.len()).then_some(Self {
+        (range.len() == bytes && range.end <= file.len()).then_some(Self {
             dtype,
             rows,
             cols,
-            data: Data::Mapped(map, range),
+            data: Data::InPlace(file, range),
         })
     }
 
@@ -129,12 +129,12 @@ impl Tensor {
     /// All rows, one after another.
     pub fn bytes(&self) -> &[u8] {
         match &self.data {
-            Data::Mapped(map, range) => &map[range.clone()],
+            Data::InPlace(file, range) => &file[range.clone()],
             Data::Owned(bytes) => bytes,
         }
     }
 
-    /// Whether the bytes lie on the heap (and not in a mapped file).
+    /// Whether the bytes lie on the heap (and not in a mapped file or the program).
     pub fn is_owned(&self) -> bool {
         matches!(self.data, Data::Owned(_))
     }

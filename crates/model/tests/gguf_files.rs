@@ -113,6 +113,19 @@ fn tensors_are_views_of_the_file_with_their_dimensions_outermost_first() {
 }
 
 #[test]
+fn a_model_that_is_part_of_the_program_is_read_like_a_file_and_not_copied() {
+    let file = Folder::new().open("a.gguf", EVERY_TYPE).unwrap();
+    let model = Checkpoint::open_static("built in", EVERY_TYPE).unwrap();
+    assert!(model.names().eq(file.names()));
+    assert_eq!((model.format(), model.file_bytes()), (Format::Gguf, EVERY_TYPE.len() as u64));
+    let blocks = model.load(&Weight::new("blocks"), None).unwrap();
+    assert!(EVERY_TYPE.as_ptr_range().contains(&blocks.bytes().as_ptr()), "a copy was made");
+    assert_eq!(blocks.bytes(), file.load(&Weight::new("blocks"), None).unwrap().bytes());
+    let text = Checkpoint::open_static("built in", &EVERY_TYPE[..100]).unwrap_err().to_string();
+    assert!(text.contains("built in"), "{text}");
+}
+
+#[test]
 fn metadata_are_copied_bit_by_bit() {
     let meta = Metadata::from_bytes("every_type.gguf", EVERY_TYPE).unwrap();
     let mut writer = Writer::new();

@@ -9,7 +9,39 @@ use super::entry::Source;
 use super::{Checkpoint, Format, Kind};
 use crate::gguf::Metadata;
 
+/// A tensor as its file holds it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StoredInfo<'a> {
+    /// Its name.
+    pub name: &'a str,
+    /// Its type, as the format writes it: `Q4_K`, `BF16`, `MLX 4-bit`.
+    pub kind: &'a str,
+    /// Its dimensions, outermost first, unpacked.
+    pub shape: &'a [usize],
+    /// Number of its elements.
+    pub elements: u64,
+    /// Bytes that it takes in its file.
+    pub bytes: u64,
+}
+
 impl Checkpoint {
+    /// All tensors, sorted by name.
+    pub fn stored(&self) -> impl Iterator<Item = StoredInfo<'_>> {
+        self.tensors.iter().map(|(name, entry)| StoredInfo {
+            name,
+            kind: match &entry.source {
+                Source::Plain { kind, .. } => kind.name,
+                Source::Mxfp4(_) => "MXFP4",
+                Source::Affine(affine) if affine.bits == 4 => "MLX 4-bit",
+                Source::Affine(_) => "MLX 8-bit",
+                Source::Foreign { name, .. } => name,
+            },
+            shape: &entry.shape,
+            elements: entry.shape.iter().fold(1, |n, d| n.saturating_mul(*d as u64)),
+            bytes: entry.stored_bytes() as u64,
+        })
+    }
+
     /// How it is stored.
     pub fn format(&self) -> Format {
         match &self.kind {

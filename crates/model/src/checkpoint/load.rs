@@ -164,7 +164,7 @@ impl Rows<'_> {
         self.dtype.row_bytes(cols)?;
         let span = self.span(offset, rows.checked_mul(cols)?)?;
         let range = place.range.start + span.start..place.range.start + span.end;
-        Tensor::mapped(self.dtype, rows, cols, file.map().clone(), range)
+        Tensor::in_place(self.dtype, rows, cols, file.in_place().clone(), range)
     }
 
     /// The selection as a copy: whole rows, or single elements where they are not next to each other.

@@ -11,6 +11,7 @@ mod info;
 mod load;
 mod open;
 mod packed;
+mod size;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -22,6 +23,9 @@ use crate::gguf::Metadata;
 use crate::map::MappedFile;
 use crate::{ModelError, ModelSpec, TensorIndex};
 use entry::Entry;
+
+pub use info::StoredInfo;
+pub use size::Footprint;
 
 /// How a checkpoint is stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -60,6 +64,14 @@ impl Checkpoint {
     /// [`ModelError::Unsupported`] for a format that is not read; [`ModelError::Io`] when the system cannot open it.
     pub fn open(path: impl AsRef<Path>) -> Result<Self, ModelError> {
         open::open(path.as_ref())
+    }
+
+    /// Opens a GGUF model that is part of the program, without a copy. `name` stands for the path in errors.
+    ///
+    /// # Errors
+    /// [`ModelError::InvalidFile`] for damaged bytes, and for one part of several.
+    pub fn open_static(name: &str, bytes: &'static [u8]) -> Result<Self, ModelError> {
+        open::open_static(name, bytes)
     }
 
     /// The spec of the model, validated against the tensors: what a backend is built from.

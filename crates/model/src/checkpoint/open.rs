@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::entry::{Entry, Place, Source, join_mlx, join_mxfp4};
 use super::{Checkpoint, Kind};
-use crate::gguf::{PartName, open_all};
+use crate::gguf::{PartName, Parts, open_all, open_one};
 use crate::map::MappedFile;
 use crate::stored::{MAX_TENSORS, StoredTensor, shown};
 use crate::{ModelError, json, safetensors};
@@ -117,8 +117,16 @@ fn shards(folder: &Path) -> Result<Vec<PathBuf>, ModelError> {
     }
 }
 
+/// See [`Checkpoint::open_static`].
+pub(super) fn open_static(name: &str, bytes: &'static [u8]) -> Result<Checkpoint, ModelError> {
+    finish_gguf(Path::new(name), open_one(MappedFile::from_static(name, bytes))?)
+}
+
 fn open_gguf(path: &Path) -> Result<Checkpoint, ModelError> {
-    let parts = open_all(path)?;
+    finish_gguf(path, open_all(path)?)
+}
+
+fn finish_gguf(path: &Path, parts: Parts) -> Result<Checkpoint, ModelError> {
     let mut table = Table::default();
     for (file, tensors) in parts.files {
         table.add(file, tensors)?;

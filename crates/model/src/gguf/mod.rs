@@ -16,7 +16,7 @@ pub use metadata::{Metadata, Strings};
 pub use value::{Scalar, ValueType};
 pub use writer::{Body, Value, Writer};
 
-pub(crate) use splits::{PartName, open_all};
+pub(crate) use splits::{PartName, Parts, open_all, open_one};
 
 use std::path::Path;
 

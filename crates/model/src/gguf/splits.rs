@@ -67,6 +67,15 @@ pub(crate) fn open_all(path: &Path) -> Result<Parts, ModelError> {
     }
 }
 
+/// The model that is all in `file`, which has no others beside it.
+pub(crate) fn open_one(file: MappedFile) -> Result<Parts, ModelError> {
+    let whole = GgufFile::from_map(file)?;
+    match whole.metadata().get_usize("split.count").unwrap_or(1) {
+        0 | 1 => Ok(whole.into()),
+        count => Err(whole.file().invalid(format!("is one of {count} parts, and the others are not there"))),
+    }
+}
+
 impl From<GgufFile> for Parts {
     fn from(whole: GgufFile) -> Self {
         let (file, metadata, tensors) = whole.into_parts();
