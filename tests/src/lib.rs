@@ -4,10 +4,12 @@
 //! `cargo xtask test` counts it as skipped and prints the reason.
 
 mod api;
+mod desktop;
 mod fixtures;
 mod process;
 
 pub use api::{Answer, Api};
+pub use desktop::{desktop, play};
 pub use fixtures::{RandomModel, client_libraries, stories, write_config};
 pub use process::{Perch, Server, perch};
 
