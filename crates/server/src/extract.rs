@@ -1,4 +1,4 @@
-//! `Body<T>`: a JSON body, read within its limits and with every field accounted for.
+//! `Body<T>`: a JSON body, read within its limits and with every field accounted for. `Query<T>`: the query of an address.
 //!
 //! A body arrives whole before anything looks at it, within [`HttpConfig::max_body_bytes`] and at a minimal speed, so a
 //! client that drips bytes does not keep its place. A value of the wrong kind is an error with the field's path; a
@@ -8,8 +8,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body as HttpBody;
-use axum::extract::{FromRef, FromRequest, Request};
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{FromRef, FromRequest, FromRequestParts, Request};
 use http::header::CONTENT_LENGTH;
+use http::request::Parts;
 use http_body_util::BodyExt;
 use perch_protocol::ErrorCode;
 use serde::de::DeserializeOwned;
@@ -44,6 +46,24 @@ where
         }
         let parsed = tokio::task::spawn_blocking(move || parse(&bytes)).await;
         parsed.map_err(|_| ApiError::new(ErrorCode::EngineError, "reading the body failed"))?.map(Self)
+    }
+}
+
+/// The query of an address. A parameter of the wrong kind, or one that nobody knows, is an error that names it; the types
+/// that are read deny unknown fields.
+pub(crate) struct Query<T>(pub(crate) T);
+
+impl<S: Send + Sync, T: DeserializeOwned + Send> FromRequestParts<S> for Query<T> {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
+        let read = axum::extract::Query::<T>::try_from_uri(&parts.uri);
+        let invalid = |error: QueryRejection| {
+            let source = std::error::Error::source(&error).map(ToString::to_string);
+            let message = source.unwrap_or_else(|| error.body_text());
+            ApiError::new(ErrorCode::InvalidValue, format!("the query cannot be read: {message}"))
+        };
+        read.map(|axum::extract::Query(value)| Self(value)).map_err(invalid)
     }
 }
 

@@ -18,6 +18,23 @@ pub struct PortHolder {
     pub pid: u32,
 }
 
+/// The addresses that `config.host` stands for.
+///
+/// # Errors
+/// [`StartError::Exposed`] where others could reach the server and no key is configured; [`StartError::Bind`] where the
+/// name stands for nothing.
+pub(crate) async fn addresses(config: &Config) -> Result<Vec<SocketAddr>, StartError> {
+    let host = config.host.trim_matches(['[', ']']);
+    let found = lookup_host((host, config.port)).await;
+    let found =
+        found.map_err(|source| StartError::Bind { address: format!("{host}:{}", config.port), source })?;
+    let addresses: Vec<SocketAddr> = found.collect();
+    if !config.needs_key() && addresses.iter().any(|address| !address.ip().is_loopback()) {
+        return Err(StartError::Exposed { host: config.host.clone() });
+    }
+    Ok(addresses)
+}
+
 /// Binds `config.host` and `config.port`: the first of the host's addresses that can be bound.
 ///
 /// # Errors
@@ -26,12 +43,8 @@ pub struct PortHolder {
 pub(crate) async fn bind(config: &Config) -> Result<TcpListener, StartError> {
     let host = config.host.trim_matches(['[', ']']);
     let fail = |source| StartError::Bind { address: format!("{host}:{}", config.port), source };
-    let addresses: Vec<SocketAddr> = lookup_host((host, config.port)).await.map_err(fail)?.collect();
-    if !config.needs_key() && addresses.iter().any(|address| !address.ip().is_loopback()) {
-        return Err(StartError::Exposed { host: config.host.clone() });
-    }
     let mut last = std::io::Error::new(ErrorKind::AddrNotAvailable, "the host has no address");
-    for address in addresses {
+    for address in addresses(config).await? {
         match TcpListener::bind(address).await {
             Ok(listener) => return Ok(listener),
             Err(error) if error.kind() == ErrorKind::AddrInUse => {

@@ -6,5 +6,5 @@ mod stall;
 
 pub use listen::PortHolder;
 
-pub(crate) use listen::bind;
+pub(crate) use listen::{addresses, bind};
 pub(crate) use serve::{Signals, serve};
