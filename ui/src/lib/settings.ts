@@ -47,7 +47,21 @@ export const GROUPS: Group[] = [
           { value: 'q4_0', label: '4 bits, simple' },
         ],
       }),
+      row('max_downloads', 'Downloads at once', '', 'number'),
       row('backend', 'Backend', 'What runs the models; empty picks the best for this machine.'),
+    ],
+  },
+  {
+    title: 'Performance',
+    shown: [
+      row('performance', 'Mode', 'How much of the machine to take; the numbers below win over it.', 'choice', {
+        choices: [
+          { value: 'efficiency', label: 'Efficiency' },
+          { value: 'balanced', label: 'Balanced' },
+          { value: 'performance', label: 'Performance' },
+        ],
+      }),
+      row('threads', 'Threads', 'That compute; empty leaves it to the mode.', 'number'),
     ],
   },
   {
@@ -55,9 +69,17 @@ export const GROUPS: Group[] = [
     shown: [
       row('max_models', 'Models in memory', 'At once; the one not used longest makes room.', 'number'),
       row('idle_ttl', 'Unload when idle', 'After so long without use: 15m, 2h, never.'),
-      row('memory_budget', 'Memory for models', 'Weights, KV and computing together, such as 24GiB.'),
+      row('memory_limit', 'Memory for models', 'All of them together, such as 24GiB; empty takes what the machine has.'),
       row('kv_budget', 'KV cache of each model', 'Such as 4GiB; empty takes a share of the memory.'),
       row('prefix_cache', 'Of it, for past prompts', 'How much may keep prompts that may come again.'),
+    ],
+  },
+  {
+    title: 'Conversations',
+    shown: [
+      row('chat.autosave', 'Keep conversations', 'Off: they are gone when the page is closed.', 'switch'),
+      row('chat.system_prompt', 'System prompt', 'For conversations that have none of their own.'),
+      row('chat.max_turns', 'Turns shown to the model', 'Older ones are left out; empty shows what fits.', 'number'),
     ],
   },
   {
