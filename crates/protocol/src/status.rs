@@ -75,14 +75,32 @@ pub enum ModelState {
 pub struct ModelStatus {
     /// Its id.
     pub id: String,
+    /// What it is, for a model that is part of Perch: `built-in guide (demonstration)`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub description: Option<String>,
     /// Where it is in its life.
     pub state: ModelState,
     /// What is wrong with it.
     pub error: Option<Problem>,
-    /// Bytes of its weights' files.
+    /// Whether it answers requests which name no model.
+    #[serde(default)]
+    pub default: bool,
+    /// Whether it stays in memory whatever happens.
+    #[serde(default)]
+    pub pinned: bool,
+    /// Its settings or files have changed: it is unloaded as soon as nobody uses it.
+    #[serde(default)]
+    pub outdated: bool,
+    /// Bytes of its weights.
     pub weight_bytes: u64,
+    /// Bytes foreseen for computing, beside weights and KV.
+    #[serde(default)]
+    pub scratch_bytes: u64,
     /// Longest sequence in tokens.
     pub context_length: Option<usize>,
+    /// Requests that hold it: waiting for it to load, being prepared or being answered.
+    #[serde(default)]
+    pub in_use: usize,
     /// Sequences being generated.
     pub running: usize,
     /// Requests waiting for a place.
