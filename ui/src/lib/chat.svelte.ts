@@ -13,6 +13,8 @@ import type { ChatTurn, Conversation, Message, Sampling } from './types';
 /** An answer that is being written. */
 export class Running {
   id = $state('');
+  /** What was said, until the server has it. */
+  said = $state('');
   parent: string | null = null;
   text = $state('');
   reasoning = $state('');
@@ -128,6 +130,12 @@ class Chat {
     }
   }
 
+  /** The next new conversation is with this model. */
+  prefer(model: string): void {
+    remembered.set('model', model);
+    this.fresh = { ...this.fresh, model };
+  }
+
   /** Changes the conversation that is shown, or what the next one begins with. */
   async change(patch: Partial<Options> & { title?: string }): Promise<void> {
     if (patch.model !== undefined) remembered.set('model', patch.model);
@@ -159,6 +167,7 @@ class Chat {
     let key = this.key;
     if (this.running.has(key)) return;
     const running = new Running();
+    running.said = typeof turn.message === 'string' ? turn.message : '';
     this.running.set(key, running);
     this.problem = '';
     const asked = turn.parent === 'root' ? null : turn.parent;
@@ -215,6 +224,7 @@ class Chat {
     turn: Partial<ChatTurn>,
   ): string {
     running.id = id;
+    running.said = '';
     running.parent = user?.id ?? turn.parent ?? this.head;
     const shown = this.key === key;
     const next = conversation?.id ?? key;

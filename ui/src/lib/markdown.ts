@@ -80,7 +80,7 @@ export function render(text: string): DocumentFragment {
     const frame = document.createElement('div');
     frame.className = 'table-frame';
     frame.tabIndex = 0;
-    frame.setAttribute('role', 'region');
+    frame.setAttribute('role', 'group');
     frame.setAttribute('aria-label', 'Table');
     table.replaceWith(frame);
     frame.append(table);

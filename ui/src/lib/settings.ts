@@ -77,7 +77,7 @@ export const GROUPS: Group[] = [
   {
     title: 'Conversations',
     shown: [
-      row('chat.autosave', 'Keep conversations', 'Off: they are gone when the page is closed.', 'switch'),
+      row('chat.autosave', 'Keep conversations', 'Off: nothing is kept, and each question stands alone.', 'switch'),
       row('chat.system_prompt', 'System prompt', 'For conversations that have none of their own.'),
       row('chat.max_turns', 'Turns shown to the model', 'Older ones are left out; empty shows what fits.', 'number'),
     ],
