@@ -4,7 +4,7 @@
 //! conversation's row is lost, that is enough. A beginning that is lost is taken from a new file: the tables were made in
 //! the same order there, and lie at the same pages.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::fs;
 use std::path::Path;
 
@@ -197,10 +197,20 @@ fn write(new: &mut Connection, found: Found) -> Result<Saved, StoreError> {
             saved.conversations += 1;
         }
     }
-    let mut ids = HashSet::new();
+    // Each message with its conversation.
+    let mut ids: HashMap<String, String> = HashMap::new();
     let mut last: HashMap<String, String> = HashMap::new();
-    for (seq, conversation, mut message) in found.messages {
-        if !is_id(&conversation) || !is_id(&message.id) || ids.contains(&message.id) {
+    for (seq, mut conversation, mut message) in found.messages {
+        if !is_id(&message.id) || ids.contains_key(&message.id) {
+            continue;
+        }
+        if !rows.contains_key(&conversation)
+            && let Some(parents) = message.parent.as_ref().and_then(|parent| ids.get(parent))
+        {
+            // What it says of its conversation is what was hit.
+            conversation.clone_from(parents);
+        }
+        if !is_id(&conversation) {
             continue;
         }
         if !rows.contains_key(&conversation) {
@@ -218,7 +228,7 @@ fn write(new: &mut Connection, found: Found) -> Result<Saved, StoreError> {
             rows.insert(conversation.clone(), conversations::insert(&tx, &made)?);
             saved.conversations += 1;
         }
-        if message.parent.as_ref().is_some_and(|parent| !ids.contains(parent)) {
+        if message.parent.as_ref().is_some_and(|parent| ids.get(parent) != Some(&conversation)) {
             message.parent = last.get(&conversation).cloned();
         }
         if message.state == MessageState::Running {
@@ -227,7 +237,7 @@ fn write(new: &mut Connection, found: Found) -> Result<Saved, StoreError> {
         let row = rows[&conversation];
         let new_seq = messages::insert(&tx, (row, &conversation), &message)?;
         saved.messages += 1;
-        ids.insert(message.id.clone());
+        ids.insert(message.id.clone(), conversation.clone());
         let wanted = heads.get(&conversation).copied().flatten();
         if wanted.is_none_or(|wanted| wanted >= seq) {
             conversations::set_head(&tx, row, Some(new_seq))?;

@@ -85,7 +85,7 @@ pub(crate) fn set_up(connection: &Connection, writes: bool) -> Result<(), StoreE
     if writes {
         // FULL: a transaction is on the disk before anyone is told of it, and stays there when the power fails.
         connection.execute_batch(
-            "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA cache_spill = OFF;",
+            "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA cache_spill = OFF; PRAGMA secure_delete = ON;",
         )?;
         // On a Mac only this reaches the disk itself.
         connection.execute_batch("PRAGMA fullfsync = ON; PRAGMA checkpoint_fullfsync = ON;")?;

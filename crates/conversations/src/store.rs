@@ -11,7 +11,7 @@ use perch_protocol::conversations::{
     Conversation, ConversationDetail, ConversationExport, ConversationMessage, ConversationPatch,
     ConversationQuery, MessageQuery, NewConversation, StoreHealth,
 };
-use rusqlite::{Connection, OptionalExtension};
+use rusqlite::Connection;
 
 use crate::blobs::Image;
 use crate::error::StoreError;
@@ -33,8 +33,8 @@ pub struct Store {
     writer: Mutex<Option<Writer>>,
     readers: Mutex<Vec<Connection>>,
     recovery: Option<Recovery>,
-    /// Keeps other processes out while it lives.
-    _lock: File,
+    /// Keeps other processes out until it is closed.
+    lock: Mutex<Option<File>>,
 }
 
 impl Store {
@@ -63,7 +63,7 @@ impl Store {
             writer: Mutex::new(Some(writer)),
             readers: Mutex::default(),
             recovery: opened.recovery,
-            _lock: opened.lock,
+            lock: Mutex::new(Some(opened.lock)),
         })
     }
 
@@ -85,6 +85,7 @@ impl Store {
         if let Some(writer) = writer {
             writer.finish();
         }
+        self.lock.lock().take();
     }
 
     fn write<T: Send + 'static>(
@@ -161,26 +162,6 @@ impl Store {
     ) -> Result<Pending<Vec<Conversation>>, StoreError> {
         let details = transfer::read(import)?;
         Ok(self.write(move |connection| transfer::import(connection, details, copy)))
-    }
-
-    /// Remembers a setting.
-    pub fn set(&self, key: &'static str, value: String) -> Pending<()> {
-        self.write(move |connection| {
-            connection
-                .execute("INSERT OR REPLACE INTO settings(key, value) VALUES (?1, ?2)", (key, value))?;
-            Ok(())
-        })
-    }
-
-    /// A setting that was remembered. Blocks.
-    ///
-    /// # Errors
-    /// When the file cannot be read.
-    pub fn setting(&self, key: &'static str) -> Result<Option<String>, StoreError> {
-        let sql = "SELECT value FROM settings WHERE key = ?1";
-        self.read(|connection| {
-            Ok(connection.prepare_cached(sql)?.query_row([key], |row| row.get(0)).optional()?)
-        })
     }
 
     /// A page of conversations, and where the next one begins. Blocks.

@@ -43,6 +43,22 @@ pub struct Turn {
     pub answer: ConversationMessage,
 }
 
+impl Turn {
+    /// A turn of a conversation that is not kept.
+    ///
+    /// # Errors
+    /// [`StoreError::Invalid`], as if it were kept.
+    pub fn unkept(wanted: NewConversation, content: Content) -> Result<Self, StoreError> {
+        let conversation = conversations::new(wanted)?;
+        validate::content(&content, "message")?;
+        let said = blank(Role::User, content, MessageState::Complete);
+        let mut answer = blank(Role::Assistant, Content::Text(String::new()), MessageState::Running);
+        answer.parent = Some(said.id.clone());
+        answer.model.clone_from(&conversation.model);
+        Ok(Self { conversation, user_message: Some(said), answer })
+    }
+}
+
 /// A message of now, without its place.
 pub(crate) fn blank(role: Role, content: Content, state: MessageState) -> ConversationMessage {
     ConversationMessage {

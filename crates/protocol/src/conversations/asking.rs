@@ -20,7 +20,7 @@ pub struct ChatTurn {
     pub parent: Option<String>,
     /// Ask again: without `message`, one more answer to the user's message `parent`, or to the last one of the branch.
     pub regenerate: Option<bool>,
-    /// Which model answers this time; the conversation's own if absent.
+    /// Which model answers this time; the conversation's own if absent. A new conversation keeps it.
     pub model: Option<String>,
     /// Send the answer piece by piece as server-sent events of `ChatTurnEvent`.
     pub stream: Option<bool>,
