@@ -11,18 +11,20 @@ fn main() {
     println!("cargo::rerun-if-changed=build.rs");
     // The folder is always there in a checkout; a file that is not there would make every build run this again.
     println!("cargo::rerun-if-changed={}", if dist.exists() { dist.display() } else { ui.display() });
-    let out = Path::new(&env::var("OUT_DIR").expect("cargo sets it")).join("dashboard.rs");
-    fs::write(out, table(&dist)).expect("the output folder can be written to");
+    let out = env::var("OUT_DIR").expect("cargo sets it");
+    let source = table(&dist, Path::new(&out));
+    fs::write(Path::new(&out).join("dashboard.rs"), source).expect("the output folder can be written to");
 }
 
-/// The source of `PAGE` and `ASSETS`.
-fn table(dist: &Path) -> String {
-    let page = dist.join("index.html");
-    let Ok(html) = fs::read(&page) else {
+/// The source of `PAGE` and `ASSETS`. The files are copied, so that building the dashboard anew meanwhile does no harm.
+fn table(dist: &Path, out: &Path) -> String {
+    let Ok(html) = fs::read(dist.join("index.html")) else {
         return "const PAGE: Option<Page> = None;\nconst ASSETS: &[Asset] = &[];\n".to_owned();
     };
     let mut hasher = DefaultHasher::new();
     html.hash(&mut hasher);
+    let page = out.join("index.html");
+    fs::write(&page, &html).expect("the output folder can be written to");
     let mut source = format!(
         "const PAGE: Option<Page> = Some(Page {{ html: include_str!({:?}), etag: \"\\\"{:016x}\\\"\" }});\n",
         page.display().to_string(),
@@ -40,11 +42,15 @@ fn table(dist: &Path) -> String {
         if !packed && files.contains(&file.with_file_name(format!("{name}.gz"))) {
             continue;
         }
+        let copy = out.join(&name);
+        if fs::copy(file, &copy).is_err() {
+            continue;
+        }
         let _ = writeln!(
             source,
             "    Asset {{ name: {plain:?}, kind: {:?}, packed: {packed}, bytes: include_bytes!({:?}) }},",
             kind(plain),
-            file.display().to_string()
+            copy.display().to_string()
         );
     }
     source.push_str("];\n");

@@ -14,6 +14,7 @@ use perch_protocol::ErrorCode;
 use crate::error::ApiError;
 
 /// A file of the dashboard.
+#[allow(dead_code, reason = "a program without its dashboard makes none")]
 struct Asset {
     name: &'static str,
     kind: &'static str,
@@ -23,6 +24,7 @@ struct Asset {
 }
 
 /// The page and its entity tag.
+#[allow(dead_code, reason = "a program without its dashboard makes none")]
 struct Page {
     html: &'static str,
     etag: &'static str,
