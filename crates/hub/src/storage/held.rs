@@ -2,7 +2,7 @@
 //!
 //! Open and mapped files can be seen where the system has `/proc`; elsewhere locks and the age of a file have to do.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs::{self, File, TryLockError};
 use std::path::Path;
 
@@ -33,12 +33,14 @@ impl Held {
     pub(crate) fn now() -> Self {
         let mut held = Self::default();
         let own = std::process::id();
+        // Libraries are mapped by nearly every program; each is asked about once.
+        let mut seen = HashSet::new();
         for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
             let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else {
                 continue;
             };
             if pid != own {
-                held.look(&entry.path(), pid);
+                held.look(&entry.path(), pid, &mut seen);
             }
         }
         held
@@ -49,7 +51,7 @@ impl Held {
         self.files.get(&file_id(meta))
     }
 
-    fn look(&mut self, process: &Path, pid: u32) {
+    fn look(&mut self, process: &Path, pid: u32, seen: &mut HashSet<String>) {
         let name = fs::read_to_string(process.join("comm")).unwrap_or_default();
         let holder = Holder { name: name.trim().to_owned(), pid };
         for file in fs::read_dir(process.join("fd")).into_iter().flatten().flatten() {
@@ -60,7 +62,10 @@ impl Held {
         }
         // Address, rights, offset, device, inode, path: the weights of a running model have no descriptor.
         for line in fs::read_to_string(process.join("maps")).unwrap_or_default().lines() {
-            let Some(path) = line.find('/').map(|at| Path::new(&line[at..])) else { continue };
+            let Some(path) = line.find('/').map(|at| &line[at..]) else { continue };
+            if !seen.insert(path.to_owned()) {
+                continue;
+            }
             let inode = line.split_whitespace().nth(4).and_then(|inode| inode.parse::<u64>().ok());
             let Ok(meta) = fs::metadata(path) else { continue };
             if inode == Some(file_id(&meta).1) {

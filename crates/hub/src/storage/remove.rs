@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
+use super::held::Held;
 use super::plan::Plan;
 use super::{Item, ItemKind, Removal, Storage};
 use crate::local::{LocalModel, Source};
@@ -53,6 +54,16 @@ pub enum RemoveError {
         id: String,
         /// Who needs what.
         reason: String,
+    },
+    /// Another program has it open or in memory.
+    #[error("`{id}` is in use by {holder}: {}; end that first", path.display())]
+    InUse {
+        /// Which model.
+        id: String,
+        /// The program and its process.
+        holder: String,
+        /// The file.
+        path: PathBuf,
     },
     /// It is named in a file that Perch does not write.
     #[error(
@@ -125,6 +136,15 @@ impl Storage {
         options: RemoveOptions,
     ) -> Result<Removal, RemoveError> {
         let plan = self.plan_removal(name, model, options)?;
+        // Before anything goes: half a model is of no use.
+        let held = Held::now();
+        for item in plan.items.iter().filter(|item| item.kind == ItemKind::File) {
+            let meta = std::fs::symlink_metadata(&item.path).ok().filter(std::fs::Metadata::is_file);
+            if let Some(holder) = meta.and_then(|meta| held.by(&meta).cloned()) {
+                let (id, path) = (name.to_owned(), item.path.clone());
+                return Err(RemoveError::InUse { id, holder: holder.to_string(), path });
+            }
+        }
         let protected = self.protected(name, &self.links_to(model), model);
         Ok(self.carry_out(plan, &protected))
     }

@@ -50,11 +50,11 @@ fn a_split_model_comes_with_all_its_parts_also_beside_others() {
 fn a_checkpoint_is_linked_as_a_folder_or_copied_with_what_belongs_to_it() {
     let home = Home::new();
     let folder = home.checkpoint("elsewhere/ck", "weights");
-    home.gguf("elsewhere/ck/also-Q8_0.gguf", "not part of it");
     let only = ImportOptions { models: Some(vec!["ck".to_owned()]), ..ImportOptions::default() };
     home.import(&ImportSource::Path(folder.clone()), &only);
     assert_eq!(fs::read_link(home.path("data/models/ck")).unwrap(), folder);
     home.remove("ck");
+    home.gguf("elsewhere/ck/also-Q8_0.gguf", "not part of it");
     home.import(&ImportSource::Path(folder), &ImportOptions { mode: ImportMode::Copy, ..only });
     let copied: Vec<String> = home.everything().into_iter().filter(|path| path.starts_with("data")).collect();
     assert_eq!(
@@ -121,6 +121,7 @@ fn what_cannot_be_opened_is_not_imported_and_leaves_nothing_behind() {
 fn a_model_whose_name_is_taken_needs_another_one() {
     let home = Home::new();
     home.gguf("models/m.gguf", "one");
+    home.gguf("models/m/m.gguf", "one more");
     home.gguf("elsewhere/m.gguf", "two");
     let report = home.import(&path(&home, "elsewhere"), &ImportOptions::default());
     assert!(report.skipped[0].1.contains("another model"), "{:?}", report.skipped);

@@ -138,3 +138,21 @@ fn shared_bytes_count_once_in_the_statistics() {
     assert_eq!((freed("m"), freed("n"), freed("o/ck")), (0, 0, 0));
     assert!(usage.free_bytes > 0 && usage.stores.iter().all(|store| store.disk_bytes >= store.free_bytes));
 }
+
+/// Where the system tells what programs hold.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_model_that_a_program_has_open_stays_whole() {
+    let home = Home::new();
+    for part in 1..=2 {
+        home.gguf(&format!("models/big-Q4_0-0000{part}-of-00002.gguf"), "part");
+    }
+    let second = fs::File::open(home.path("models/big-Q4_0-00002-of-00002.gguf")).unwrap();
+    let mut program = std::process::Command::new("sleep").arg("60").stdin(second).spawn().unwrap();
+    let refused = home.storage().remove("big-Q4_0", &home.model("big-Q4_0"), RemoveOptions::default());
+    program.kill().unwrap();
+    program.wait().unwrap();
+    assert!(matches!(&refused, Err(RemoveError::InUse { .. })), "{refused:?}");
+    assert_eq!(home.everything().len(), 2);
+    home.remove("big-Q4_0");
+}
