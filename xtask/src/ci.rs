@@ -6,7 +6,7 @@ use std::process::Command;
 use anyhow::{Result, bail};
 
 use crate::report::Report;
-use crate::{cache, desktop, setup, shell, suite};
+use crate::{cache, desktop, guide, setup, shell, suite};
 
 /// The version of cargo-deny that `deny.toml` was written for.
 const CARGO_DENY: &str = "0.20.2";
@@ -29,7 +29,9 @@ pub(crate) fn run(report: &mut Report) -> Result<()> {
     doc.arg("doc").args(all).args(["--no-deps", "--locked"]).env("RUSTDOCFLAGS", "-D warnings");
     check(report, "docs", shell::run(&mut doc));
     deny(report);
-    suite::run(&[], report)
+    suite::run(&[], report)?;
+    guide::check(report);
+    Ok(())
 }
 
 fn check(report: &mut Report, name: &str, result: Result<()>) {

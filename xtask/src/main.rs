@@ -1,12 +1,15 @@
-//! The project's own commands: `cargo xtask run | app | test | ci | bench | icons`.
+//! The project's own commands: `cargo xtask run | app | test | ci | bench | bundle | icons`.
 //!
 //! They do all set-up themselves, say what they are about to install before they do it, keep what they install in the
 //! user's cache folder, and change nothing in the checkout but `target`, `ui/dist` and the link `ui/node_modules`.
 
 mod bench;
+mod bundle;
 mod cache;
 mod ci;
 mod desktop;
+mod faq;
+mod guide;
 mod report;
 mod serve;
 mod setup;
@@ -29,7 +32,12 @@ The project's own commands.
   cargo xtask icons         Draw the icons from their SVGs
   cargo xtask test [ARGS]   Run every test that this machine can run; ARGS go to `cargo test`
   cargo xtask ci            Format, lints, docs, licences and advisories, then all tests
+  cargo xtask bundle        Make the installer of this platform: Perch.app and a disk image, or a Debian package
   cargo xtask bench [ARGS]  Measure speed and memory on random-weights models; ARGS: --help
+  cargo xtask guide [ARGS]  Train the built-in guide (an hour); ARGS go to training/train.py
+  cargo xtask guide-eval [ARGS]
+                            Examine the guide through the API; ARGS go to training/evaluate.py
+  cargo xtask faq           Write docs/faq.md from what the guide learns
 
 What is installed (a Python environment, node modules, cargo-deny, models for measuring) goes to
 ${XTASK_CACHE:-${XDG_CACHE_HOME:-~/.cache}/perch}; removing that folder is always safe.";
@@ -47,7 +55,11 @@ fn main() -> ExitCode {
         "run" => serve::run(&rest).map(|()| ExitCode::SUCCESS),
         "test" => reported(|report| suite::run(&rest, report)),
         "ci" => reported(ci::run),
+        "bundle" => bundle::run(&rest).map(|()| ExitCode::SUCCESS),
         "bench" => bench::run(&rest).map(|()| ExitCode::SUCCESS),
+        "guide" => guide::make(&rest).map(|()| ExitCode::SUCCESS),
+        "guide-eval" => guide::evaluate(&rest).map(|()| ExitCode::SUCCESS),
+        "faq" => faq::write().map(|()| ExitCode::SUCCESS),
         "" | "help" | "-h" | "--help" => {
             println!("{HELP}");
             Ok(ExitCode::SUCCESS)
