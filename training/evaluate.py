@@ -3,6 +3,7 @@
     python evaluate.py --perch ../target/release/perch            the built-in guide
     python evaluate.py --perch … --model build/guide.gguf         another file
     python evaluate.py --perch … --check                          fail below the marks that a release needs
+    python evaluate.py --perch … --card                           put the table into the model card
 
 Prints a Markdown table. Nothing that is asked here was trained on: see `held` in data.py and the `!` lines of facts.txt.
 Answers are greedy, but for the last row. Needs Python 3.10 and nothing else.
@@ -227,24 +228,36 @@ def main():
     parser.add_argument("--perch", type=Path, required=True, help="the perch binary")
     parser.add_argument("--model", default="guide", help="what `perch serve --model` is given")
     parser.add_argument("--check", action="store_true", help="exit with 1 when a mark is missed")
+    parser.add_argument("--card", action="store_true", help="put the table into crates/guide/README.md")
     parser.add_argument("--rows", nargs="+", metavar="ROW", help="only these rows", choices=[row for row, *_ in ROWS])
     parser.add_argument("--wrong", action="store_true", help="show wrong answers")
     args = parser.parse_args()
-    missed, began = [], time.time()
+    missed, began, table = [], time.time(), []
+
+    def write(line):
+        table.append(line)
+        print(line, flush=True)
+
     with Server(args.perch.absolute(), args.model) as server:
-        print("| What | Asked | Right | |\n|---|---:|---:|---:|")
+        write("| What | Asked | Right | |\n|---|---:|---:|---:|")
         for row, title, examine in ROWS:
             if args.rows and row not in args.rows:
                 continue
             results = examine(server)
             right = sum(good for good, *_ in results)
             share = right / len(results)
-            print(f"| {title} | {len(results)} | {right} | {share:.1%} |", flush=True)
+            write(f"| {title} | {len(results)} | {right} | {share:.1%} |")
             if share < MARKS.get(row, 0):
                 missed.append(f"{row}: {share:.1%}, and a release needs {MARKS[row]:.0%}")
             for good, ask, text in results:
                 if args.wrong and not good:
                     print(f"    {ask!r}\n      → {text!r}", file=sys.stderr)
+    if args.card:
+        card = data.HERE.parent / "crates/guide/README.md"
+        before, rest = card.read_text().split("<!-- evaluation -->\n")
+        _, after = rest.split("<!-- /evaluation -->")
+        lines = "\n".join(table)
+        card.write_text(f"{before}<!-- evaluation -->\n{lines}\n<!-- /evaluation -->{after}")
     print(f"Took {time.time() - began:.0f} s.", file=sys.stderr)
     for line in missed:
         print(line, file=sys.stderr)
