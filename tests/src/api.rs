@@ -65,6 +65,12 @@ impl Api {
         answer(self.send(path, body))
     }
 
+    /// PUT of JSON.
+    pub fn put(&self, path: &str, body: &Value) -> Answer {
+        let request = self.agent.put(format!("{}{path}", self.url));
+        answer(request.send_json(body).expect("the server answers"))
+    }
+
     /// POST of JSON, answered by server-sent events. Dropping the iterator closes the connection.
     ///
     /// # Panics

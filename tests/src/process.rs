@@ -43,6 +43,8 @@ pub fn perch() -> &'static Path {
 #[derive(Debug)]
 pub struct Perch {
     home: TempDir,
+    guide: bool,
+    env: Vec<(String, String)>,
 }
 
 impl Default for Perch {
@@ -52,11 +54,27 @@ impl Default for Perch {
 }
 
 impl Perch {
-    /// An empty home.
+    /// An empty home, and no built-in guide: a test's models are the only ones.
     pub fn new() -> Self {
         let home = tempfile::tempdir().expect("a temporary folder");
         fs::create_dir_all(home.path().join("data/models")).expect("a data folder");
-        Self { home }
+        Self { home, guide: false, env: Vec::new() }
+    }
+
+    /// The same with the built-in guide, as users have it.
+    pub fn with_guide(self) -> Self {
+        Self { guide: true, ..self }
+    }
+
+    /// The same with one more environment variable.
+    pub fn with_env(mut self, name: &str, value: &str) -> Self {
+        self.env.push((name.to_string(), value.to_string()));
+        self
+    }
+
+    /// The home folder.
+    pub fn home(&self) -> &Path {
+        self.home.path()
     }
 
     /// The data folder.
@@ -82,6 +100,10 @@ impl Perch {
             }
         }
         command.env("HOME", self.home.path()).env("PERCH_DATA_DIR", self.data_dir());
+        if !self.guide {
+            command.env("PERCH_BUILTIN", "false");
+        }
+        command.envs(self.env.iter().map(|(name, value)| (name, value)));
         command.args(args).stdin(Stdio::null());
         command
     }
@@ -168,6 +190,13 @@ impl Server {
             assert!(start.elapsed() < limit, "the server still runs after {limit:?}; log:\n{}", self.log());
             thread::sleep(Duration::from_millis(10));
         }
+    }
+
+    /// Ends it, if it still runs, and starts another in the same home.
+    pub fn again(mut self) -> Server {
+        let perch = std::mem::take(&mut self.perch);
+        drop(self);
+        perch.serve([""; 0])
     }
 
     /// A value in kB from `/proc/PID/status`, in bytes; `None` on systems without it.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
 use perch_engine::{EngineConfig, EngineHandle};
-use perch_model::{Checkpoint, ModelError, ModelSpec, Quantize};
+use perch_model::{Checkpoint, Ffn, Layer, Mixer, Mlp, ModelError, ModelSpec, Quantize};
 
 /// A model to be loaded.
 #[derive(Debug, Clone)]
@@ -26,10 +26,34 @@ pub struct LoadJob {
 /// What a model takes, foretold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Needs {
-    /// Bytes of its weights once loaded, mapped ones included.
+    /// Bytes of its weights once loaded and rounded, mapped ones included.
     pub weight_bytes: u64,
+    /// Of these, used in place in mapped files.
+    pub mapped_bytes: u64,
+    /// Bytes to compute in, beside weights and KV.
+    pub scratch_bytes: u64,
     /// Bytes of KV for one token.
     pub kv_bytes_per_token: u64,
+}
+
+/// A model that is part of the program.
+#[derive(Clone, Copy)]
+pub struct BuiltIn {
+    /// What requests call it.
+    pub id: &'static str,
+    /// What it is, in a few words that users read.
+    pub description: &'static str,
+    /// A GGUF file.
+    pub gguf: &'static [u8],
+}
+
+impl std::fmt::Debug for BuiltIn {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("BuiltIn")
+            .field("id", &self.id)
+            .field("bytes", &self.gguf.len())
+            .finish_non_exhaustive()
+    }
 }
 
 /// Why a model could not be loaded.
@@ -54,13 +78,50 @@ pub enum LoadError {
 
 /// Starts engines. The composition root implements it with the backends that it was built with.
 pub trait Loader: Send + Sync + 'static {
-    /// What the model would take. The default counts the file's bytes, and KV in 16 bits.
+    /// What the model would take. The default counts the weights as they will be, rounded or not, KV in 16 bits, and
+    /// what a full step computes in.
     fn needs(&self, job: &LoadJob) -> Needs {
         let floats: usize =
             job.spec.layers.iter().map(|layer| layer.mixer.kv_width()).map(|(k, v)| k + v).sum();
-        Needs { weight_bytes: job.checkpoint.weights_bytes(), kv_bytes_per_token: 2 * floats as u64 }
+        let weights = job.checkpoint.footprint(&job.spec, job.quantize);
+        Needs {
+            weight_bytes: weights.total(),
+            mapped_bytes: weights.mapped,
+            scratch_bytes: scratch(&job.spec, &job.engine),
+            kv_bytes_per_token: 2 * floats as u64,
+        }
+    }
+
+    /// The model that this build has within itself.
+    fn built_in(&self) -> Option<BuiltIn> {
+        None
     }
 
     /// Loads the model and starts its engine.
     fn load(&self, job: LoadJob) -> BoxFuture<'static, Result<EngineHandle, LoadError>>;
+}
+
+/// Bytes that a full step computes in: activations of all its tokens, and a row of logits for each sequence, in 32 bits.
+fn scratch(spec: &ModelSpec, engine: &EngineConfig) -> u64 {
+    let widest = |mlp: &Mlp| mlp.up.rows;
+    let layer = |layer: &Layer| {
+        let Mixer::Attention(attention) = &layer.mixer else { return 0 };
+        let heads = (attention.heads + 2 * attention.kv_heads) * attention.head_dim;
+        let inner = match &layer.ffn {
+            Ffn::Dense(mlp) => widest(mlp),
+            Ffn::Moe(moe) => {
+                let routed = moe.experts.iter().map(widest).max().unwrap_or_default() * moe.top_k;
+                routed + moe.shared.as_ref().map_or(0, widest)
+            }
+            _ => 0,
+        };
+        // Gate, up and their product; the input of the projections again in 8 bits.
+        heads + 3 * inner
+    };
+    let layers = spec.layers.iter().map(layer).max().unwrap_or_default();
+    let token = 4 * (4 * spec.hidden_size + layers) as u64;
+    let rows = 4 * spec.vocab_size as u64;
+    let tokens = token.saturating_mul(engine.max_batch_tokens as u64);
+    // The backend's rows, and the sampler's copy of one.
+    tokens.saturating_add(rows.saturating_mul(engine.max_sequences as u64 + 1))
 }

@@ -71,7 +71,7 @@ impl Monitor {
         }
         let models = self.pool.status();
         let requests = self.activity.counts();
-        let error = trouble(&models, self.pool.default_model());
+        let error = trouble(&models, self.pool.default_model().as_deref());
         let loading = models.iter().any(|model| model.state == ModelState::Loading);
         let state = match () {
             () if error.is_some() => State::Error,
@@ -107,7 +107,7 @@ impl Monitor {
         if self.stopping.is_cancelled() {
             return Err(health("stopping", None));
         }
-        match trouble(&self.pool.status(), self.pool.default_model()) {
+        match trouble(&self.pool.status(), self.pool.default_model().as_deref()) {
             Some(problem) => Err(health("error", Some(problem))),
             None => Ok(health("ok", None)),
         }

@@ -4,8 +4,10 @@ use std::path::PathBuf;
 
 use perch_model::Quantize;
 use serde::Deserialize;
+use serde_json::{Map, Value};
 
 use super::values::written;
+use super::{ByteSize, Lifetime};
 
 /// One `[[models]]` table: settings of a model that was found, or a model that lies elsewhere.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
@@ -24,10 +26,25 @@ pub struct ModelConfig {
     /// Round float weights to this on load.
     #[serde(default, deserialize_with = "written")]
     pub quantize: Option<Quantize>,
+    /// Bytes of KV, over `kv_budget` of the whole configuration.
+    pub kv_budget: Option<ByteSize>,
+    /// How long it stays in memory unused, over `idle_ttl`; 0 unloads it as soon as nobody uses it.
+    pub keep_alive: Option<Lifetime>,
+    /// Whether it stays in memory once it is there, whatever else is asked for.
+    #[serde(default)]
+    pub pin: bool,
+    /// Whether it is loaded when the server starts.
+    #[serde(default)]
+    pub preload: bool,
     /// What to sample with unless a request says.
     #[serde(default)]
     pub defaults: SamplingDefaults,
-    /// Other names.
+    /// Instructions for conversations that begin with none.
+    pub system: Option<String>,
+    /// Values for the chat template, unless a request gives others.
+    #[serde(default)]
+    pub chat_template_kwargs: Map<String, Value>,
+    /// Other names. One with a `*`, which stands for any text, holds for names that no model has.
     #[serde(default)]
     pub aliases: Vec<String>,
     /// `false` hides it. `true` if absent.
@@ -44,6 +61,25 @@ impl ModelConfig {
     pub fn answers_to(&self, name: &str) -> bool {
         self.id == name || self.aliases.iter().any(|alias| alias == name)
     }
+
+    /// How much of `name` the best of its aliases with a `*` spells out; `None` if none fits. Capitals do not matter.
+    pub fn catches(&self, name: &str) -> Option<usize> {
+        let fits = |alias: &&String| alias.contains('*') && fits(&alias.to_lowercase(), &name.to_lowercase());
+        self.aliases.iter().filter(fits).map(|alias| alias.chars().filter(|c| *c != '*').count()).max()
+    }
+}
+
+/// Whether `name` is `pattern`, in which each `*` stands for any text.
+fn fits(pattern: &str, name: &str) -> bool {
+    let Some((begin, rest)) = pattern.split_once('*') else { return pattern == name };
+    let Some(mut left) = name.strip_prefix(begin) else { return false };
+    let mut parts: Vec<&str> = rest.split('*').collect();
+    let end = parts.pop().unwrap_or_default();
+    for part in parts {
+        let Some(at) = left.find(part) else { return false };
+        left = &left[at + part.len()..];
+    }
+    left.ends_with(end)
 }
 
 /// What a model samples with unless a request says. `None` leaves it to the next source: the checkpoint's
@@ -99,5 +135,28 @@ impl SamplingDefaults {
             frequency_penalty: self.frequency_penalty.or(other.frequency_penalty),
             max_tokens: self.max_tokens.or(other.max_tokens),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_alias_with_a_star_catches_what_it_spells_out_around_it() {
+        let model = |aliases: &[&str]| ModelConfig {
+            aliases: aliases.iter().map(|alias| (*alias).to_owned()).collect(),
+            ..ModelConfig::default()
+        };
+        let claude = model(&["claude-*", "claude-*-haiku-*", "gpt-4o"]);
+        assert_eq!(claude.catches("claude-sonnet-5"), Some(7));
+        assert_eq!(claude.catches("Claude-3-haiku-2024"), Some(14));
+        assert_eq!(claude.catches("claude-"), Some(7));
+        for other in ["claude", "gpt-4o", "my-claude-3", ""] {
+            assert_eq!(claude.catches(other), None, "{other}");
+        }
+        assert_eq!(model(&["*"]).catches("anything"), Some(0));
+        assert_eq!(model(&["*a*b"]).catches("xaab"), Some(2));
+        assert_eq!(model(&["*ab*ab"]).catches("ab"), None, "no character counts twice");
     }
 }

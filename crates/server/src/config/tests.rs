@@ -60,6 +60,7 @@ fn every_variable_is_read() {
         ("PERCH_MAX_MODELS", "3"),
         ("PERCH_IDLE_TTL", "never"),
         ("PERCH_LOAD_TIMEOUT", "5s"),
+        ("PERCH_MEMORY_LIMIT", "16GiB"),
         ("PERCH_KV_BUDGET", "1GiB"),
         ("PERCH_PREFIX_CACHE", "0"),
         ("PERCH_CONTEXT", "4096"),
@@ -81,6 +82,7 @@ fn every_variable_is_read() {
     assert_eq!(config.models_dirs, [Path::new("/a"), Path::new("/b")]);
     assert_eq!(config.pool.idle_ttl, None);
     assert_eq!(config.pool.load_timeout, Duration::from_secs(5));
+    assert_eq!(config.pool.memory_limit, Some(16 << 30));
     assert_eq!(config.pool.kv_budget, Some(1 << 30));
     assert_eq!(config.pool.prefix_cache, Some(0));
     assert_eq!(config.pool.quantize, Some(Quantize::Q8_0));
@@ -128,6 +130,12 @@ fn values_that_cannot_be_used_are_named() {
     fails("[[models]]\nid = \"a\"\ndefaults.top_p = 2.0", &["models.a.defaults", "top_p", "2"]);
     fails("[[models]]\nid = \"a\"\n[[models]]\nid = \"b\"\naliases = [\"a\"]", &["`a`", "twice"]);
     fails("[[models]]\nid = \"a\"\npath = \"p\"\nrepo = \"o/n\"", &["path", "repo"]);
+    fails("[[models]]\nid = \"a\"\ncontext = 0", &["models.a.context", "1"]);
+    fails("[[models]]\nid = \"a*\"", &["models.a*", "aliases"]);
+    fails("[[models]]\nid = \"a\"\naliases = [\"\"]", &["models.a.aliases"]);
+    fails("[[models]]\nid = \"a\"\nkeep_alive = \"soon\"", &["config.toml", "line 3", "soon"]);
+    let preload = "max_models = 1\n[[models]]\nid = \"a\"\npreload = true\n[[models]]\nid = \"b\"\npreload = true";
+    fails(preload, &["models.preload", "2 models", "max_models"]);
 }
 
 #[test]
@@ -144,4 +152,37 @@ fn the_data_directory_follows_the_platform() {
         assert_eq!(dir(&[("HOME", "/h"), ("XDG_DATA_HOME", "x")]), Some("/h/.local/share/perch".into()));
     }
     assert_eq!(dir(&[]), None);
+}
+
+#[test]
+fn a_models_table_holds_all_that_can_be_said_of_a_model() {
+    let text = r#"
+        [[models]]
+        id = "a"
+        keep_alive = -1
+        kv_budget = "2GiB"
+        pin = true
+        preload = true
+        system = "Be brief."
+        chat_template_kwargs = { enable_thinking = false, nested = { n = 1 } }
+        aliases = ["gpt-4o", "claude-*"]
+        [models.defaults]
+        min_p = 0.1
+        [[models]]
+        id = "b"
+        keep_alive = "5m"
+        [[models]]
+        id = "c"
+        keep_alive = 0
+    "#;
+    let models = load(&[("models.toml", text)], &[], Layer::default()).unwrap().models;
+    assert_eq!(models[0].keep_alive, Some(Lifetime(None)));
+    assert_eq!(models[0].kv_budget, Some(ByteSize(2 << 30)));
+    assert!(models[0].pin && models[0].preload && !models[1].pin && !models[1].preload);
+    assert_eq!(models[0].system.as_deref(), Some("Be brief."));
+    let kwargs = serde_json::json!({"enable_thinking": false, "nested": {"n": 1}});
+    assert_eq!(serde_json::Value::from(models[0].chat_template_kwargs.clone()), kwargs);
+    assert_eq!(models[0].defaults.min_p, Some(0.1));
+    assert_eq!(models[1].keep_alive, Some(Lifetime(Some(Duration::from_secs(300)))));
+    assert_eq!(models[2].keep_alive, Some(Lifetime(Some(Duration::ZERO))));
 }

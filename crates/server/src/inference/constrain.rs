@@ -1,4 +1,4 @@
-//! Keeps an answer to a JSON schema: llguidance says which tokens may come next, and the engine asks it before each draw.
+//! Keeps an answer to a JSON schema or to calls of tools: llguidance says which tokens may come next, and the engine asks it before each draw.
 //!
 //! A model that thinks does so freely; the schema holds from where its answer begins. White space between a value's
 //! parts is bounded, because a model that may write blanks for ever sometimes does.
@@ -12,8 +12,9 @@ use parking_lot::Mutex;
 use perch_engine::{Constraint, ConstraintFactory, TokenMask};
 use perch_protocol::ErrorCode;
 use perch_text::{ReasoningFormat, Tokenizer};
-use serde_json::Value;
+use serde_json::{Value, json};
 
+use super::calls::Wanted;
 use crate::error::ApiError;
 use crate::loading::ModelText;
 
@@ -56,19 +57,23 @@ impl Grammars {
         Ok(Self { factory })
     }
 
-    fn json(&self, schema: &Value) -> Result<Matcher, String> {
-        let mut schema = match schema {
-            Value::Bool(true) => serde_json::json!({}),
-            other => other.clone(),
-        };
-        if let Some(map) = schema.as_object_mut() {
-            // Its own word for options is not for requests to say.
-            map.insert("x-guidance".into(), serde_json::json!({ "whitespace_pattern": WHITE_SPACE }));
-        }
-        let parser = self.factory.create_parser(TopLevelGrammar::from_json_schema(schema));
-        let matcher = Matcher::new(parser);
+    fn compile(&self, grammar: TopLevelGrammar) -> Result<Matcher, String> {
+        let matcher = Matcher::new(self.factory.create_parser(grammar));
         matcher.get_error().map_or(Ok(matcher), Err)
     }
+}
+
+/// A schema with our options in it. A lenient one passes over keywords that are not supported.
+pub(super) fn guided(schema: &Value, lenient: bool) -> Value {
+    let mut schema = match schema {
+        Value::Bool(true) => json!({}),
+        other => other.clone(),
+    };
+    if let Some(map) = schema.as_object_mut() {
+        // Its own word for options is not for requests to say.
+        map.insert("x-guidance".into(), json!({"whitespace_pattern": WHITE_SPACE, "lenient": lenient}));
+    }
+    schema
 }
 
 /// What keeps answers to the prompt that ends with `prompt_tail` to `schema`.
@@ -80,16 +85,43 @@ pub(super) fn json(
     prompt_tail: &str,
     schema: &Value,
 ) -> Result<ConstraintFactory, ApiError> {
+    let grammar = TopLevelGrammar::from_json_schema(guided(schema, false));
+    constraint(text, Phase::first(text, prompt_tail), grammar, "response_format")
+}
+
+/// What keeps answers to the prompt that ends with `prompt_tail` to calls of tools, or to those and a schema.
+///
+/// # Errors
+/// As [`json`]; `unsupported_parameter` where the model's calls cannot be told from its answers.
+pub(super) fn calls(
+    text: &ModelText,
+    prompt_tail: &str,
+    wanted: Wanted<'_>,
+) -> Result<ConstraintFactory, ApiError> {
+    let phase = match text.format.reasoning {
+        // Its thinking is a message like the others: the grammar has it.
+        ReasoningFormat::Harmony => Phase::Answer,
+        _ => Phase::first(text, prompt_tail),
+    };
+    let grammar = TopLevelGrammar::from_lark(super::calls::grammar(wanted, &text.tokenizer)?);
+    constraint(text, phase, grammar, "tools")
+}
+
+fn constraint(
+    text: &ModelText,
+    phase: Phase,
+    grammar: TopLevelGrammar,
+    field: &'static str,
+) -> Result<ConstraintFactory, ApiError> {
     let unusable = |reason: &str| {
         let reason = reason.lines().next().unwrap_or_default();
         ApiError::new(ErrorCode::InvalidJsonSchema, format!("the JSON schema cannot be used: {reason}"))
-            .with_param("response_format")
+            .with_param(field)
     };
     let grammars = text.grammars().map_err(|reason| {
-        ApiError::unsupported("response_format", format!("this model cannot be kept to a format: {reason}"))
+        ApiError::unsupported(field, format!("this model cannot be kept to a format: {reason}"))
     })?;
-    let matcher = grammars.json(schema).map_err(|reason| unusable(&reason))?;
-    let phase = Phase::first(text, prompt_tail);
+    let matcher = grammars.compile(grammar).map_err(|reason| unusable(&reason))?;
     let vocab_size = text.tokenizer.vocab_size();
     let tokenizer = text.tokenizer.clone();
     // The matcher is compiled here, once; each choice takes a copy.

@@ -1,6 +1,8 @@
 //! `Job`: what every dialect turns its request into.
 
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
+
+use crate::config::ModelConfig;
 
 /// A request to a model, in no dialect.
 #[derive(Debug, Clone, Default)]
@@ -29,6 +31,26 @@ pub(crate) struct Job {
     pub(crate) format: AnswerFormat,
 }
 
+impl Job {
+    /// Fills in what the configuration says of the model where the request says nothing: instructions, values for the
+    /// template.
+    pub(crate) fn settle(&mut self, model: &ModelConfig) {
+        let Input::Chat(chat) = &mut self.input else { return };
+        let instructed = chat.messages.iter().any(|message| message["role"] == "system");
+        if let Some(system) = model.system.as_ref().filter(|_| !instructed) {
+            chat.messages.insert(0, json!({"role": "system", "content": system}));
+        }
+        for (key, value) in &model.chat_template_kwargs {
+            // A request that says how long to think says this too.
+            let said =
+                chat.effort.is_some() && matches!(key.as_str(), "enable_thinking" | "reasoning_effort");
+            if !said {
+                chat.kwargs.entry(key.clone()).or_insert_with(|| value.clone());
+            }
+        }
+    }
+}
+
 /// What to answer.
 #[derive(Debug, Clone)]
 pub(crate) enum Input {
@@ -53,12 +75,26 @@ pub(crate) struct ChatInput {
     pub(crate) messages: Vec<Value>,
     /// Tools in OpenAI's form.
     pub(crate) tools: Vec<Value>,
+    /// Whether they may or must be called.
+    pub(crate) calling: Calling,
     /// At most one call in an answer.
     pub(crate) one_call: bool,
     /// Values for the template.
     pub(crate) kwargs: Map<String, Value>,
     /// How long to think, if said; `none` is not at all.
     pub(crate) effort: Option<String>,
+}
+
+/// Whether tools may or must be called.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) enum Calling {
+    /// The model decides.
+    #[default]
+    Free,
+    /// It calls one or several.
+    Required,
+    /// It calls this one, once.
+    Named(String),
 }
 
 /// What the answer must look like.

@@ -2,6 +2,7 @@
 //! adapter over these.
 
 mod answer;
+mod calls;
 mod choice;
 mod constrain;
 mod job;
@@ -13,7 +14,9 @@ use perch_text::ToolCall;
 
 pub(crate) use answer::{Answer, Whole, WholeChoice};
 pub(crate) use constrain::Grammars;
-pub(crate) use job::{AnswerFormat, ChatInput, Input, Job, SamplingRequest};
+pub(crate) use job::{AnswerFormat, Calling, ChatInput, Input, Job, SamplingRequest};
+pub(crate) use prepare::prompt_tokens;
+pub(crate) use sampling::sampling;
 pub(crate) use score::Score;
 
 use crate::app::App;
@@ -128,11 +131,12 @@ impl App {
         }
     }
 
-    async fn begin(&self, lease: crate::pool::Lease, job: Job) -> Result<Parts, ApiError> {
+    async fn begin(&self, lease: crate::pool::Lease, mut job: Job) -> Result<Parts, ApiError> {
+        job.settle(&lease.entry().config);
         let prepared = {
             // More threads than cores would only slow each other, and all the rest, down.
             let turn = self.text_work.clone().acquire_owned().await.map_err(|_| ApiError::stopping())?;
-            let (text, defaults) = (lease.text.clone(), lease.defaults.clone());
+            let (text, defaults) = (lease.text.clone(), lease.defaults());
             let work = tokio::task::spawn_blocking(move || {
                 let prepared = prepare::prepare(&text, &defaults, job);
                 drop(turn);

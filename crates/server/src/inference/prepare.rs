@@ -4,15 +4,16 @@
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
-use perch_engine::GenerateRequest;
+use perch_engine::{ConstraintFactory, GenerateRequest};
 use perch_protocol::ErrorCode;
 use perch_text::{ChatTemplate, Detokenizer, OutputParser, Special, TemplateInput, TextError, Tokenizer};
 use serde_json::{Value, json};
 
 use super::answer::Echo;
+use super::calls::Wanted;
 use super::choice::{Choice, Reading};
 use super::constrain;
-use super::job::{AnswerFormat, ChatInput, Input, Job};
+use super::job::{AnswerFormat, Calling, ChatInput, Input, Job};
 use super::sampling::sampling;
 use crate::config::SamplingDefaults;
 use crate::error::ApiError;
@@ -66,10 +67,7 @@ pub(super) fn prepare(
     let cache_salt = job.cache_salt.as_deref().map_or(0, salt);
     let stop_tokens = if job.ignore_eos { Vec::new() } else { text.stop_tokens.clone() };
     let max_tokens = job.max_tokens.or(defaults.max_tokens).unwrap_or(usize::MAX);
-    let constraint = match &job.format {
-        AnswerFormat::Free => None,
-        AnswerFormat::Json(schema) => Some(constrain::json(text, tail(&prompts[0].text), schema)?),
-    };
+    let constraint = constraint(text, &job, tail(&prompts[0].text))?;
     let request = |prompt: &Prompt| GenerateRequest {
         n: job.n,
         constraint: constraint.clone(),
@@ -86,6 +84,41 @@ pub(super) fn prepare(
         false => Vec::new(),
     };
     Ok(Prepared { requests, echoes, choices })
+}
+
+/// What answers to the prompt that ends with `tail` are kept to.
+fn constraint(text: &ModelText, job: &Job, tail: &str) -> Result<Option<ConstraintFactory>, ApiError> {
+    let schema = match &job.format {
+        AnswerFormat::Free => None,
+        AnswerFormat::Json(schema) => Some(schema),
+    };
+    let chat = match &job.input {
+        Input::Chat(chat) if !chat.tools.is_empty() => chat,
+        _ => return schema.map(|schema| constrain::json(text, tail, schema)).transpose(),
+    };
+    let called = match &chat.calling {
+        Calling::Named(name) => chat.tools.iter().filter(|tool| tool["function"]["name"] == *name).cloned().collect(),
+        Calling::Required => chat.tools.clone(),
+        Calling::Free if schema.is_some() => chat.tools.clone(),
+        Calling::Free => return Ok(None),
+    };
+    let wanted = Wanted {
+        format: text.format.tools,
+        template: text.template(true)?.source(),
+        tools: &called,
+        one_call: chat.one_call || matches!(chat.calling, Calling::Named(_)),
+        schema: schema.filter(|_| chat.calling == Calling::Free),
+    };
+    constrain::calls(text, tail, wanted).map(Some)
+}
+
+/// Tokens of a conversation's prompt. Takes time in proportion to it.
+///
+/// # Errors
+/// What the template or the tokenizer says.
+pub(crate) fn prompt_tokens(text: &ModelText, input: &Input) -> Result<usize, ApiError> {
+    let job = Job { input: input.clone(), ..Job::default() };
+    Ok(prompts(text, &job)?.iter().map(|prompt| prompt.tokens.len()).sum())
 }
 
 pub(super) fn failed() -> ApiError {

@@ -2,23 +2,31 @@
 //! does not stop what others wait for.
 
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use perch_engine::EngineConfig;
 use perch_model::{Checkpoint, SpecOptions};
 use perch_protocol::ErrorCode;
+use tokio::sync::SemaphorePermit;
+use tokio::time::{Instant, timeout_at};
 
 use super::catalogue::Entry;
+use super::memory::{self, KvLimits, Room, Share, Shortage};
 use super::model::LoadedModel;
-use super::{Inner, memory};
+use super::slot::Stage;
+use super::{Inner, Wanting};
 use crate::config::PoolConfig;
 use crate::error::ApiError;
-use crate::loader::{LoadError, LoadJob};
+use crate::loader::{LoadError, LoadJob, Needs};
 use crate::loading::ModelText;
 
+/// Tokens of KV that the built-in model may hold: enough for a few conversations, and little of the machine's memory.
+const BUILT_IN_TOKENS: u64 = 16_384;
+/// While a load waits for memory, how often it looks whether other programs have freed some.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
+
 /// Loads `entry`. Loads run one after the other: each would otherwise count on memory that the other takes.
-pub(super) async fn load(pool: &Arc<Inner>, entry: &Entry) -> Result<Arc<LoadedModel>, ApiError> {
-    let _turn = pool.loading.acquire().await.map_err(|_| ApiError::stopping())?;
+pub(super) async fn load(pool: &Arc<Inner>, entry: &Entry, visit: u64) -> Result<Arc<LoadedModel>, ApiError> {
     let (files, text) = open(entry, &pool.config).await?;
     let mut job = LoadJob {
         id: entry.id.clone(),
@@ -29,31 +37,113 @@ pub(super) async fn load(pool: &Arc<Inner>, entry: &Entry) -> Result<Arc<LoadedM
         engine: engine_config(&pool.config),
     };
     let needs = pool.loader.needs(&job);
-    let share = loop {
-        let available = memory::available().saturating_sub(pool.promised());
-        match memory::share(needs, job.spec.context_length, available, &pool.config) {
-            Ok(share) => break share,
-            Err(shortage) => {
-                let Some(idle) = pool.evict_idle() else { return Err(insufficient(entry, shortage)) };
-                pool.unload(idle).await;
-            }
-        }
-    };
-    job.engine.kv_budget_bytes = share.budget;
+    let limits = kv_limits(&pool.config, entry, needs, job.spec.context_length);
+    let (share, _turn) = room(pool, (entry, visit), needs, limits).await?;
+    job.engine.kv_budget_bytes = share.kv;
     job.engine.prefix_cache_bytes = share.prefixes;
     job.engine.context_length = Some(job.spec.context_length);
-    tracing::info!(model = entry.id, kv_budget = share.budget, weights = needs.weight_bytes, "loading");
+    tracing::info!(model = entry.id, kv_budget = share.kv, weights = share.weights, "loading");
     let begun = std::time::Instant::now();
     let engine = pool.loader.load(job).await.map_err(|error| failed(entry, error))?;
     tracing::info!(model = entry.id, seconds = begun.elapsed().as_secs_f32(), "loaded");
     Ok(Arc::new(LoadedModel {
         id: entry.id.clone(),
         engine,
-        defaults: entry.config.defaults.clone().or(&text.defaults),
         text: Arc::new(text),
-        weight_bytes: needs.weight_bytes,
+        needs,
         loaded_at: SystemTime::now(),
+        share,
     }))
+}
+
+/// What the KV of a model may be.
+fn kv_limits(config: &PoolConfig, entry: &Entry, needs: Needs, context: usize) -> KvLimits {
+    let of_all = match entry.built_in {
+        Some(_) => Some(needs.kv_bytes_per_token * BUILT_IN_TOKENS),
+        None => config.kv_budget,
+    };
+    KvLimits {
+        context,
+        sequences: config.max_sequences,
+        budget: entry.config.kv_budget.map(|size| size.0).or(of_all),
+        prefixes: config.prefix_cache.filter(|_| entry.built_in.is_none()),
+    }
+}
+
+/// Memory for a model, and the turn to take it. Evicts what is idle, if that helps; waits for what is in use, if that
+/// will help; refuses at once what cannot fit.
+async fn room<'a>(
+    pool: &'a Arc<Inner>,
+    (entry, visit): (&Entry, u64),
+    needs: Needs,
+    limits: KvLimits,
+) -> Result<(Share, SemaphorePermit<'a>), ApiError> {
+    let deadline = Instant::now() + pool.config.load_timeout;
+    let mut changed = pool.changed.subscribe();
+    let mut wanting = None;
+    loop {
+        let turn = pool.loading.acquire().await.map_err(|_| ApiError::stopping())?;
+        changed.mark_unchanged();
+        match pool.fit(needs, limits, entry.built_in.is_none()) {
+            Fit::Fits(share) => return Ok((share, turn)),
+            Fit::Evict(model) => pool.unload(model).await,
+            Fit::Never(shortage) => return Err(insufficient(entry, shortage)),
+            Fit::Wait(shortage) => {
+                drop(turn);
+                wanting.get_or_insert_with(|| Wanting::new(pool, &entry.id));
+                // Wakes by itself as well: memory also comes free outside this process.
+                let next = deadline.min(Instant::now() + LOOK_AGAIN);
+                let _ = timeout_at(next, changed.changed()).await;
+                if Instant::now() >= deadline || pool.slots.lock().abandon(&entry.id, visit) {
+                    return Err(insufficient(entry, shortage));
+                }
+            }
+        }
+    }
+}
+
+/// Whether a model fits.
+enum Fit {
+    Fits(Share),
+    /// It may when this one has left.
+    Evict(Arc<LoadedModel>),
+    /// It will when models that are in use now have left.
+    Wait(Shortage),
+    Never(Shortage),
+}
+
+impl Inner {
+    fn fit(&self, needs: Needs, limits: KvLimits, evicts: bool) -> Fit {
+        let available = memory::available();
+        let mut slots = self.slots.lock();
+        let (mut outstanding, mut given, mut idle, mut later) = (0u64, 0u64, 0u64, 0u64);
+        for slot in slots.iter() {
+            let model = match &slot.stage {
+                Stage::Ready(model) | Stage::Leaving(model) => model,
+                Stage::Loading(_) | Stage::Failed(_) => continue,
+            };
+            let total = model.share.total();
+            given = given.saturating_add(total);
+            outstanding =
+                outstanding.saturating_add(model.share.outstanding(model.engine.stats().kv_used_bytes));
+            match () {
+                () if slots.can_leave(slot) => idle = idle.saturating_add(total),
+                () if slot.ready().is_some() && slots.is_pinned(&slot.entry) && !slot.outdated => {}
+                () => later = later.saturating_add(total),
+            }
+        }
+        let room = Room::new(available, outstanding, given, self.config.memory_limit);
+        let shortage = match memory::share(needs, limits, room) {
+            Ok(share) => return Fit::Fits(share),
+            Err(shortage) => shortage,
+        };
+        let fits_without = |bytes| evicts && memory::share(needs, limits, room.without(bytes)).is_ok();
+        match () {
+            () if fits_without(idle) => slots.evict_idle().map_or(Fit::Never(shortage), Fit::Evict),
+            () if fits_without(idle.saturating_add(later)) => Fit::Wait(shortage),
+            () => Fit::Never(shortage),
+        }
+    }
 }
 
 struct Files {
@@ -63,10 +153,13 @@ struct Files {
 
 /// Opens the files and builds what text needs, where blocking is allowed.
 async fn open(entry: &Entry, config: &PoolConfig) -> Result<(Files, ModelText), ApiError> {
-    let path = entry.path.clone();
+    let (id, path, built_in) = (entry.id.clone(), entry.path.clone(), entry.built_in);
     let options = SpecOptions { context: entry.config.context.or(config.context) };
     let opened = tokio::task::spawn_blocking(move || {
-        let checkpoint = Checkpoint::open(path)?;
+        let checkpoint = match built_in {
+            Some(model) => Checkpoint::open_static(&id, model.gguf)?,
+            None => Checkpoint::open(path)?,
+        };
         let spec = checkpoint.spec(&options)?;
         let text = ModelText::open(&checkpoint)?;
         Ok((Files { checkpoint: Arc::new(checkpoint), spec: Arc::new(spec) }, text))

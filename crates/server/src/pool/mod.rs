@@ -1,40 +1,45 @@
 //! `ModelPool`: the loaded models. Loads on request, evicts what was not used longest, and never what is in use.
 //!
 //! However many requests want a model that is not there, it is loaded once, and if that fails they all get the reason.
-//! A model leaves when its place is needed, when it was idle for [`PoolConfig::idle_ttl`], or when its engine has been
-//! given up; its engine's thread has ended before its place counts as free.
+//! A model leaves when its place or its memory is needed, when nobody used it for its `keep_alive`, when its settings or
+//! files have changed, when somebody says so, or when its engine has been given up; its engine's thread has ended before
+//! its place counts as free.
 
+mod admin;
 mod catalogue;
+mod choices;
+mod default;
 mod load;
 mod memory;
 mod model;
+mod slot;
 mod slots;
+mod status;
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use parking_lot::Mutex;
 use perch_engine::EngineState;
-use perch_protocol::{ErrorCode, ModelState, ModelStatus};
+use perch_protocol::ErrorCode;
 use tokio::sync::{Semaphore, watch};
 use tokio::time::timeout_at;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 pub use catalogue::Entry;
+pub use choices::chosen_default;
 pub use model::{Lease, LoadedModel};
 
 pub(crate) use catalogue::Catalogue;
+pub(crate) use memory::{RESERVE as SYSTEM_RESERVE, available as available_memory};
 
-use crate::clock::millis;
-use crate::config::PoolConfig;
+use crate::config::{Config, ModelConfig, PoolConfig};
 use crate::error::ApiError;
 use crate::loader::Loader;
-use model::Pin;
-use slots::{Outcome, Slots, Stage, Taken};
-
-/// No step takes longer; the slowest chunk of a prompt on a slow machine takes a fraction of this.
-const HUNG: Duration = Duration::from_secs(180);
+use choices::Choices;
+use model::Hold;
+use slot::{Announce, Outcome};
+use slots::{Slots, Taken};
 
 /// The loaded models. Clones are the same pool.
 #[derive(Clone)]
@@ -44,12 +49,20 @@ pub struct ModelPool {
 
 struct Inner {
     config: PoolConfig,
+    /// Where the configuration of models is read from again.
+    whole: Config,
     catalogue: Catalogue,
-    default_model: Option<String>,
+    /// The id of the default model, where it is configured.
+    configured: Option<String>,
+    choices: Choices,
+    /// The model that answered last where requests named none.
+    answering: Mutex<Option<String>>,
     loader: Arc<dyn Loader>,
     slots: Mutex<Slots>,
     /// One load at a time.
     loading: Semaphore,
+    /// One restart at a time.
+    restarting: tokio::sync::Mutex<()>,
     /// Counts up whenever a slot has changed.
     changed: watch::Sender<u64>,
     tracker: TaskTracker,
@@ -57,18 +70,25 @@ struct Inner {
 }
 
 impl ModelPool {
+    /// A pool over `catalogue`, whose default model may be configured, with what was chosen before. Reads a small file.
     pub(crate) fn new(
-        config: PoolConfig,
-        (catalogue, default_model): (Catalogue, Option<String>),
+        config: &Config,
+        (catalogue, configured): (Catalogue, Option<String>),
         loader: Arc<dyn Loader>,
     ) -> Self {
+        let choices = Choices::open(&config.data_dir);
+        let slots = Slots::new(config.pool.max_models, config.pool.idle_ttl, choices.get().pins);
         let inner = Arc::new(Inner {
-            config,
+            config: config.pool.clone(),
+            whole: config.clone(),
             catalogue,
-            default_model,
+            configured,
+            choices,
+            answering: Mutex::new(None),
             loader,
-            slots: Mutex::default(),
+            slots: Mutex::new(slots),
             loading: Semaphore::new(1),
+            restarting: tokio::sync::Mutex::new(()),
             changed: watch::Sender::new(0),
             tracker: TaskTracker::new(),
             stop: CancellationToken::new(),
@@ -81,23 +101,31 @@ impl ModelPool {
     /// [`PoolConfig::load_timeout`].
     ///
     /// # Errors
-    /// `model_not_found`, whatever the load failed with, or `model_loading` when it took too long or all places are in use.
+    /// `model_not_found`, whatever the load failed with, `model_loading` when it took too long or all places were in use
+    /// for so long, or `conflict` when all places are taken by pinned models.
     pub async fn lease(&self, name: Option<&str>) -> Result<Lease, ApiError> {
-        let (name, entry) = self.named(name).await?;
+        let name = match name.filter(|name| !name.is_empty()) {
+            Some(name) => name.to_owned(),
+            None => self.default_name().await?,
+        };
+        let entry = self.find(&name).await?;
         let deadline = tokio::time::Instant::now() + self.inner.config.load_timeout;
         let mut changed = self.inner.changed.subscribe();
+        let mut wanting = None;
         loop {
             if self.inner.stop.is_cancelled() {
                 return Err(ApiError::stopping());
             }
             changed.mark_unchanged();
-            let taken = self.inner.slots.lock().take(&name, &entry, self.inner.config.max_models);
-            let outcome = match taken {
-                Taken::Ready(model) => return Ok(Lease::new(model, self.pin(&entry))),
-                Taken::Loading(outcome) => outcome,
-                Taken::Start(outcome, sender) => {
-                    self.inner.tracker.spawn(run_load(self.inner.clone(), entry.clone(), sender));
-                    outcome
+            let taken = self.inner.slots.lock().take(&name, &entry);
+            let (outcome, visit) = match taken {
+                Taken::Ready(model, visit) => {
+                    return Ok(Lease::new(model, entry.clone(), self.hold(&entry, visit)));
+                }
+                Taken::Loading(outcome, visit) => (outcome, visit),
+                Taken::Start(outcome, visit, announce) => {
+                    self.inner.tracker.spawn(run_load(self.inner.clone(), entry.clone(), visit, announce));
+                    (outcome, visit)
                 }
                 Taken::Evict(model) => {
                     let pool = self.inner.clone();
@@ -105,27 +133,31 @@ impl ModelPool {
                     continue;
                 }
                 Taken::Wait => {
+                    wanting.get_or_insert_with(|| Wanting::new(&self.inner, &entry.id));
                     let waited = timeout_at(deadline, changed.changed()).await;
                     waited.map_err(|_| self.no_place(&entry))?.map_err(|_| ApiError::stopping())?;
                     continue;
                 }
+                Taken::Pinned => return Err(self.all_pinned(&entry)),
             };
-            // The pin holds the model from before it is there until the lease takes it over.
-            let pin = self.pin(&entry);
+            // The hold keeps the model from before it is there until the lease takes it over.
+            let hold = self.hold(&entry, visit);
+            drop(wanting);
             self.inner.touch();
             timeout_at(deadline, finished(outcome)).await.map_err(|_| still_loading(&entry))??;
-            let ready = self.inner.slots.lock().ready(&name, &entry);
-            return ready.map(|model| Lease::new(model, pin)).ok_or_else(ApiError::stopping);
+            let arrived = self.inner.slots.lock().arrived(visit, &name, &entry);
+            return arrived.map(|model| Lease::new(model, entry, hold)).ok_or_else(ApiError::stopping);
         }
     }
 
-    /// All models that requests may name, by id.
-    pub async fn list(&self) -> Vec<Entry> {
+    /// All models that requests may name, by id. What was copied in is there a second later.
+    pub async fn list(&self) -> Arc<[Arc<Entry>]> {
         let pool = self.inner.clone();
-        tokio::task::spawn_blocking(move || pool.catalogue.list()).await.unwrap_or_default()
+        let listed = tokio::task::spawn_blocking(move || pool.catalogue.list()).await;
+        listed.unwrap_or_else(|_| Arc::from([]))
     }
 
-    /// The model called `name`, loaded or not.
+    /// The model called `name`, loaded or not. What was just copied in is found.
     ///
     /// # Errors
     /// `model_not_found`.
@@ -140,60 +172,33 @@ impl ModelPool {
             .map(Arc::new)
     }
 
+    /// Says that models have come, gone or changed on the disk: downloads, imports and deletions call it. Names are
+    /// looked up anew from now on. Models in memory stay as they are for whoever holds them; one whose files have
+    /// changed is loaded anew when it is next asked for.
+    pub fn refresh(&self) {
+        self.inner.catalogue.refresh();
+        self.inner.slots.lock().forget_names();
+        self.inner.touch();
+    }
+
     /// The model in memory with this id.
     pub fn loaded(&self, id: &str) -> Option<Arc<LoadedModel>> {
-        self.all_loaded().into_iter().find(|model| model.id == id)
+        self.inner.slots.lock().get(id)?.ready().cloned()
+    }
+
+    /// Whether the model with this id is in memory, on its way there, or leaving.
+    pub(crate) fn is_present(&self, id: &str) -> bool {
+        self.inner.slots.lock().get(id).is_some_and(|slot| !slot.has_failed())
+    }
+
+    /// The settings of the models.
+    pub(crate) fn settings(&self) -> Arc<[ModelConfig]> {
+        self.inner.catalogue.settings()
     }
 
     /// Models in memory.
     pub fn all_loaded(&self) -> Vec<Arc<LoadedModel>> {
-        let slots = self.inner.slots.lock();
-        let ready = slots.iter().filter_map(|slot| match &slot.stage {
-            Stage::Ready(model) => Some(model.clone()),
-            _ => None,
-        });
-        ready.collect()
-    }
-
-    /// The id of the model that answers requests which name none, if one was configured.
-    pub fn default_model(&self) -> Option<&str> {
-        self.inner.default_model.as_deref()
-    }
-
-    /// Models in memory, on their way there, or failed.
-    pub fn status(&self) -> Vec<ModelStatus> {
-        let ttl = self.inner.config.idle_ttl;
-        let now = tokio::time::Instant::now();
-        let slots = self.inner.slots.lock();
-        let visible = slots.iter().filter_map(|slot| {
-            let blank = ModelStatus {
-                id: slot.entry.id.clone(),
-                state: ModelState::Loading,
-                error: None,
-                weight_bytes: slot.entry.size_bytes,
-                context_length: None,
-                running: 0,
-                waiting: 0,
-                kv_bytes: 0,
-                kv_budget_bytes: 0,
-                expires_at: None,
-                loaded_at: None,
-            };
-            match &slot.stage {
-                Stage::Loading(_) => Some(blank),
-                Stage::Leaving => None,
-                Stage::Failed(error) => {
-                    Some(ModelStatus { state: ModelState::Failed, error: Some(error.problem()), ..blank })
-                }
-                Stage::Ready(model) => {
-                    let expiry = ttl.filter(|_| slot.pins == 0).map(|ttl| slot.last_used + ttl);
-                    let left = expiry.map(|at| at.saturating_duration_since(now));
-                    let expires_at = left.map(|left| millis(std::time::SystemTime::now() + left));
-                    Some(ModelStatus { expires_at, ..model_status(model, blank) })
-                }
-            }
-        });
-        visible.collect()
+        self.inner.slots.lock().iter().filter_map(|slot| slot.ready().cloned()).collect()
     }
 
     /// Announces that a model came, went or changed its state, or that a lease began or ended.
@@ -218,37 +223,12 @@ impl ModelPool {
     }
 
     async fn unload_all(&self) {
-        let models = self.inner.slots.lock().evict_all();
+        let models = self.inner.slots.lock().leave_all();
         futures_util::future::join_all(models.into_iter().map(|model| self.inner.unload(model))).await;
     }
 
-    fn pin(&self, entry: &Entry) -> Pin {
-        Pin { pool: self.inner.clone(), id: entry.id.clone() }
-    }
-
-    /// The model that a request means, and what it called it.
-    async fn named(&self, name: Option<&str>) -> Result<(String, Arc<Entry>), ApiError> {
-        let name = match (name.filter(|name| !name.is_empty()), &self.inner.default_model) {
-            (Some(name), _) => name.to_owned(),
-            (None, Some(default)) => default.clone(),
-            (None, None) => self.only_model().await?,
-        };
-        let entry = self.find(&name).await?;
-        Ok((name, entry))
-    }
-
-    /// The only model there is, for requests that name none.
-    async fn only_model(&self) -> Result<String, ApiError> {
-        let mut models = self.list().await;
-        match (models.pop(), models.len()) {
-            (Some(only), 0) => Ok(only.id),
-            (None, _) => Err(ApiError::new(
-                ErrorCode::ModelNotFound,
-                "there are no models on this machine; put one into a folder named by `models_dirs`",
-            )
-            .with_param("model")),
-            _ => Err(ApiError::invalid("model", "name a model; GET /v1/models lists them")),
-        }
+    fn hold(&self, entry: &Entry, visit: u64) -> Hold {
+        Hold { pool: self.inner.clone(), id: entry.id.clone(), visit }
     }
 
     fn no_place(&self, entry: &Entry) -> ApiError {
@@ -258,16 +238,25 @@ impl ModelPool {
         );
         ApiError::new(ErrorCode::ModelLoading, message).retry_after(5)
     }
+
+    fn all_pinned(&self, entry: &Entry) -> ApiError {
+        let slots = self.inner.slots.lock();
+        let pinned = slots.iter().filter(|slot| slot.ready().is_some() && slots.is_pinned(&slot.entry));
+        let names: Vec<String> = pinned.map(|slot| format!("`{}`", slot.entry.id)).collect();
+        let message = format!(
+            "`{}` has no place: {} pinned, and `max_models` is {}; unpin one, or raise `max_models`",
+            entry.id,
+            if names.len() == 1 { format!("{} is", names[0]) } else { format!("{} are", names.join(", ")) },
+            self.inner.config.max_models
+        );
+        ApiError::new(ErrorCode::Conflict, message).with_param("model")
+    }
 }
 
 impl Inner {
     /// Tells everyone who watches that something has changed.
     fn touch(&self) {
         self.changed.send_modify(|version| *version = version.wrapping_add(1));
-    }
-
-    fn evict_idle(&self) -> Option<Arc<LoadedModel>> {
-        self.slots.lock().evict_idle()
     }
 
     /// Ends the engine of a model that is marked as leaving, and frees its place.
@@ -278,33 +267,37 @@ impl Inner {
         self.slots.lock().left(&model.id);
         self.touch();
     }
+}
 
-    /// Bytes that loaded models may still take: their budgets, less what they hold already.
-    fn promised(&self) -> u64 {
-        let slots = self.slots.lock();
-        let rest = slots.iter().filter_map(|slot| match &slot.stage {
-            Stage::Ready(model) => {
-                let stats = model.engine.stats();
-                Some(stats.kv_budget_bytes.saturating_sub(stats.kv_used_bytes))
-            }
-            _ => None,
-        });
-        rest.sum()
+/// Says that somebody waits for room for a model, for as long as it lives.
+struct Wanting {
+    pool: Arc<Inner>,
+    number: u64,
+}
+
+impl Wanting {
+    fn new(pool: &Arc<Inner>, id: &str) -> Self {
+        let number = pool.slots.lock().wanting(id);
+        Self { pool: pool.clone(), number }
+    }
+}
+
+impl Drop for Wanting {
+    fn drop(&mut self) {
+        self.pool.slots.lock().satisfied(self.number);
+        // Whoever had to yield may go on.
+        self.pool.touch();
     }
 }
 
 /// Loads a model, and tells those who wait for it.
-async fn run_load(
-    pool: Arc<Inner>,
-    entry: Arc<catalogue::Entry>,
-    outcome: watch::Sender<Option<Result<(), ApiError>>>,
-) {
+async fn run_load(pool: Arc<Inner>, entry: Arc<Entry>, visit: u64, announce: Announce) {
     // A task of its own, so that a panic in a loader is an error like any other.
     let loading = tokio::spawn({
         let (pool, entry) = (pool.clone(), entry.clone());
         async move {
             tokio::select! {
-                loaded = load::load(&pool, &entry) => loaded,
+                loaded = load::load(&pool, &entry, visit) => loaded,
                 () = pool.stop.cancelled() => Err(ApiError::stopping()),
             }
         }
@@ -319,8 +312,8 @@ async fn run_load(
         Err(error) => tracing::warn!(model = entry.id, code = %error.code, "{error}"),
     }
     let told = result.as_ref().map(|_| ()).map_err(Clone::clone);
-    pool.slots.lock().loaded(&entry.id, result);
-    outcome.send_replace(Some(told));
+    pool.slots.lock().loaded(&entry.id, visit, result);
+    announce.send_replace(Some(told));
     pool.touch();
 }
 
@@ -336,15 +329,15 @@ async fn follow(pool: Arc<Inner>, model: Arc<LoadedModel>) {
     }
 }
 
-/// Unloads models that nobody has used for a while.
+/// Unloads models whose time is over.
 async fn reap(pool: Arc<Inner>) {
-    let Some(ttl) = pool.config.idle_ttl else { return };
     let mut changed = pool.changed.subscribe();
     loop {
-        while let Some(expired) = { pool.slots.lock().evict_expired(ttl) } {
+        changed.mark_unchanged();
+        while let Some(expired) = { pool.slots.lock().evict_expired() } {
             pool.unload(expired).await;
         }
-        let expiry = pool.slots.lock().next_expiry(ttl);
+        let expiry = pool.slots.lock().next_expiry();
         tokio::select! {
             () = async { match expiry {
                 Some(at) => tokio::time::sleep_until(at).await,
@@ -367,33 +360,4 @@ async fn finished(mut outcome: Outcome) -> Result<(), ApiError> {
 fn still_loading(entry: &Entry) -> ApiError {
     let message = format!("`{}` is still loading; try again", entry.id);
     ApiError::new(ErrorCode::ModelLoading, message).retry_after(5)
-}
-
-fn model_status(model: &LoadedModel, blank: ModelStatus) -> ModelStatus {
-    let stats = model.engine.stats();
-    let problem = |message: &str, code: ErrorCode| Some(ApiError::new(code, message).problem());
-    let (state, error) = match &stats.state {
-        EngineState::Restarting { message, .. } => {
-            (ModelState::Restarting, problem(message, ErrorCode::ModelRestarting))
-        }
-        EngineState::Failed { message } => (ModelState::Failed, problem(message, ErrorCode::EngineError)),
-        EngineState::Loading => (ModelState::Loading, None),
-        _ if stats.step_age.is_some_and(|age| age > HUNG) => {
-            let message = format!("`{}` has been at one step for more than {} s", model.id, HUNG.as_secs());
-            (ModelState::Hung, problem(&message, ErrorCode::EngineError))
-        }
-        _ => (ModelState::Ready, None),
-    };
-    ModelStatus {
-        state,
-        error,
-        weight_bytes: model.weight_bytes,
-        context_length: Some(model.context_length()),
-        running: stats.running,
-        waiting: stats.waiting + stats.preempted,
-        kv_bytes: stats.kv_used_bytes,
-        kv_budget_bytes: stats.kv_budget_bytes,
-        loaded_at: Some(millis(model.loaded_at)),
-        ..blank
-    }
 }

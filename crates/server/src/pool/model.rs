@@ -6,7 +6,10 @@ use std::time::SystemTime;
 use perch_engine::{EngineHandle, EngineState};
 
 use super::Inner;
+use super::catalogue::Entry;
+use super::memory::Share;
 use crate::config::SamplingDefaults;
+use crate::loader::Needs;
 use crate::loading::ModelText;
 
 /// A model in memory.
@@ -18,12 +21,12 @@ pub struct LoadedModel {
     pub engine: EngineHandle,
     /// Its tokenizer, template and the rest that turns text into tokens and back.
     pub text: Arc<ModelText>,
-    /// What it samples with unless a request says.
-    pub defaults: SamplingDefaults,
-    /// Bytes of its weights, as foretold.
-    pub weight_bytes: u64,
+    /// What it takes, as foretold.
+    pub needs: Needs,
     /// When it was loaded.
     pub loaded_at: SystemTime,
+    /// Memory that was set aside for it.
+    pub(super) share: Share,
 }
 
 impl LoadedModel {
@@ -42,12 +45,23 @@ impl LoadedModel {
 #[derive(Debug)]
 pub struct Lease {
     model: Arc<LoadedModel>,
-    _pin: Pin,
+    entry: Arc<Entry>,
+    _hold: Hold,
 }
 
 impl Lease {
-    pub(super) fn new(model: Arc<LoadedModel>, pin: Pin) -> Self {
-        Self { model, _pin: pin }
+    pub(super) fn new(model: Arc<LoadedModel>, entry: Arc<Entry>, hold: Hold) -> Self {
+        Self { model, entry, _hold: hold }
+    }
+
+    /// What the model is called and how it is configured.
+    pub fn entry(&self) -> &Entry {
+        &self.entry
+    }
+
+    /// What it samples with unless a request says: what is configured, then what its makers say.
+    pub fn defaults(&self) -> SamplingDefaults {
+        self.entry.config.defaults.clone().or(&self.model.text.defaults)
     }
 }
 
@@ -60,20 +74,21 @@ impl std::ops::Deref for Lease {
 }
 
 /// Keeps a slot from being evicted; given back when dropped.
-pub(super) struct Pin {
+pub(super) struct Hold {
     pub(super) pool: Arc<Inner>,
     pub(super) id: String,
+    pub(super) visit: u64,
 }
 
-impl Drop for Pin {
+impl Drop for Hold {
     fn drop(&mut self) {
-        self.pool.slots.lock().unpin(&self.id);
+        self.pool.slots.lock().release(&self.id, self.visit);
         self.pool.touch();
     }
 }
 
-impl std::fmt::Debug for Pin {
+impl std::fmt::Debug for Hold {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_tuple("Pin").field(&self.id).finish()
+        f.debug_tuple("Hold").field(&self.id).finish()
     }
 }

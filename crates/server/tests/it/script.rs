@@ -7,6 +7,7 @@ use std::time::Duration;
 use perch_engine::{Backend, BackendError, BlockId, Limits, Run, SeqId, Wanted};
 
 use crate::fixture::{CONTEXT, IM_END, IM_START, SPECIAL, VOCAB};
+use crate::support::Held;
 
 /// What to say, and how slowly.
 #[derive(Debug, Clone, Default)]
@@ -48,13 +49,14 @@ impl Script {
 
 pub(crate) struct ScriptBackend {
     script: Script,
+    _memory: Held,
     sequences: HashMap<SeqId, Vec<u32>>,
     blocks: HashMap<BlockId, Vec<u32>>,
 }
 
 impl ScriptBackend {
-    pub(crate) fn new(script: Script) -> Self {
-        Self { script, sequences: HashMap::new(), blocks: HashMap::new() }
+    pub(crate) fn new(script: Script, memory: Held) -> Self {
+        Self { script, _memory: memory, sequences: HashMap::new(), blocks: HashMap::new() }
     }
 
     fn next(&self, kv: &[u32]) -> u32 {

@@ -43,7 +43,70 @@ pub(crate) struct TestLoader {
     pub(crate) loads: AtomicUsize,
     pub(crate) delay: Mutex<Duration>,
     pub(crate) weight_bytes: Mutex<u64>,
+    /// Bytes of the weights of single models, over `weight_bytes`.
+    pub(crate) weights: Mutex<HashMap<String, u64>>,
+    pub(crate) memory: Arc<Memory>,
     pub(crate) probe: Probe,
+}
+
+/// Memory that engines hold, and what was wrong with it.
+#[derive(Debug, Default)]
+pub(crate) struct Memory {
+    books: Mutex<Books>,
+}
+
+#[derive(Debug, Default)]
+struct Books {
+    held: u64,
+    most: u64,
+    live: HashMap<String, usize>,
+    twice: Vec<String>,
+}
+
+impl Memory {
+    /// Takes `bytes` for a model, until what comes back is dropped.
+    fn take(self: &Arc<Self>, id: &str, bytes: u64) -> Held {
+        let mut books = self.books.lock().unwrap();
+        books.held += bytes;
+        books.most = books.most.max(books.held);
+        let live = books.live.entry(id.to_owned()).or_default();
+        *live += 1;
+        if *live > 1 {
+            books.twice.push(id.to_owned());
+        }
+        Held { memory: self.clone(), id: id.to_owned(), bytes }
+    }
+
+    /// The most bytes that were held at once.
+    pub(crate) fn most(&self) -> u64 {
+        self.books.lock().unwrap().most
+    }
+
+    /// Bytes that are held now.
+    pub(crate) fn held(&self) -> u64 {
+        self.books.lock().unwrap().held
+    }
+
+    /// Models that were in memory twice at once.
+    pub(crate) fn twice(&self) -> Vec<String> {
+        self.books.lock().unwrap().twice.clone()
+    }
+}
+
+/// Memory of one engine.
+#[derive(Debug)]
+pub(crate) struct Held {
+    memory: Arc<Memory>,
+    id: String,
+    bytes: u64,
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        let mut books = self.memory.books.lock().unwrap();
+        books.held -= self.bytes;
+        *books.live.get_mut(&self.id).unwrap() -= 1;
+    }
 }
 
 pub(crate) fn fake() -> FakeModel {
@@ -54,8 +117,10 @@ pub(crate) fn fake() -> FakeModel {
 }
 
 impl Loader for TestLoader {
-    fn needs(&self, _: &LoadJob) -> Needs {
-        Needs { weight_bytes: *self.weight_bytes.lock().unwrap(), kv_bytes_per_token: 1 }
+    fn needs(&self, job: &LoadJob) -> Needs {
+        let of_its_own = self.weights.lock().unwrap().get(&job.id).copied();
+        let weight_bytes = of_its_own.unwrap_or(*self.weight_bytes.lock().unwrap());
+        Needs { weight_bytes, mapped_bytes: 0, scratch_bytes: 0, kv_bytes_per_token: 1 }
     }
 
     fn load(&self, job: LoadJob) -> BoxFuture<'static, Result<EngineHandle, LoadError>> {
@@ -63,16 +128,20 @@ impl Loader for TestLoader {
         let behaviour = self.behaviours.lock().unwrap().get(&job.id).cloned();
         let behaviour = behaviour.unwrap_or_else(|| Behaviour::Fake(fake()));
         let (probe, delay) = (self.probe.clone(), *self.delay.lock().unwrap());
+        let bytes = self.needs(&job).weight_bytes + job.engine.kv_budget_bytes;
+        let memory = self.memory.clone();
         Box::pin(async move {
             tokio::time::sleep(delay).await;
             let name = job.id.clone();
+            let id = name.clone();
             match behaviour {
                 Behaviour::Fake(model) => {
                     let build = move || Ok::<_, String>(FakeBackend::new(model.clone(), probe.clone()));
                     Ok(EngineHandle::start(name, job.engine, build).await?)
                 }
                 Behaviour::Script(script) => {
-                    let build = move || Ok::<_, String>(ScriptBackend::new(script.clone()));
+                    let build =
+                        move || Ok::<_, String>(ScriptBackend::new(script.clone(), memory.take(&id, bytes)));
                     Ok(EngineHandle::start(name, job.engine, build).await?)
                 }
                 Behaviour::Panic => panic!("a loader's panic"),
@@ -129,6 +198,10 @@ impl Server {
         self.behave(model, Behaviour::Script(script));
     }
 
+    pub(crate) fn data_dir(&self) -> &std::path::Path {
+        self.dir.path()
+    }
+
     pub(crate) fn models_dir(&self) -> std::path::PathBuf {
         self.dir.path().join("models")
     }
@@ -139,6 +212,11 @@ impl Server {
 
     pub(crate) fn loads(&self) -> usize {
         self.loader.loads.load(Ordering::SeqCst)
+    }
+
+    pub(crate) async fn put(&self, path: &str, body: &Value) -> Answer {
+        let headers = [("content-type", "application/json")];
+        send(self.address(), Method::PUT, path, &headers, Some(body.to_string().into())).await
     }
 
     pub(crate) async fn get(&self, path: &str) -> Answer {
@@ -152,6 +230,11 @@ impl Server {
     pub(crate) async fn post_text(&self, path: &str, body: impl Into<Vec<u8>>) -> Answer {
         let headers = [("content-type", "application/json")];
         send(self.address(), Method::POST, path, &headers, Some(body.into())).await
+    }
+
+    /// Ids of the models in memory.
+    pub(crate) fn loaded(&self) -> Vec<String> {
+        self.handle.pool().all_loaded().iter().map(|model| model.id.clone()).collect()
     }
 
     /// A conversation of one message to `tiny`, with further fields.

@@ -15,7 +15,7 @@ use super::shared::{choices, event_stream, logit_bias, stops, streaming, top_log
 use crate::app::App;
 use crate::error::ApiError;
 use crate::extract::Body;
-use crate::inference::{AnswerFormat, Asked, ChatInput, Input, Job, SamplingRequest};
+use crate::inference::{AnswerFormat, Asked, Calling, ChatInput, Input, Job, SamplingRequest};
 use crate::observe::RequestId;
 
 const ROUTE: &str = "/v1/chat/completions";
@@ -73,16 +73,12 @@ fn job(request: ChatRequest) -> Result<Job, ApiError> {
     let format = request.response_format.map(answer_format).transpose()?.unwrap_or_default();
     let chat = ChatInput {
         messages: chat_messages::for_template(request.messages)?,
+        calling: calling(request.tool_choice.as_ref(), request.tools.as_deref().unwrap_or_default())?,
         tools: tools(request.tools.unwrap_or_default(), request.tool_choice)?,
         one_call: !request.parallel_tool_calls.is_none_or(identity),
         kwargs: request.chat_template_kwargs.unwrap_or_default(),
         effort: request.reasoning_effort.map(effort).transpose()?,
     };
-    if matches!(format, AnswerFormat::Json(_)) && !chat.tools.is_empty() {
-        let message =
-            "an answer cannot both fit a schema and call tools; leave out `tools` or `response_format`";
-        return Err(ApiError::unsupported("response_format", message));
-    }
     Ok(Job {
         input: Input::Chat(Box::new(chat)),
         sampling: SamplingRequest {
@@ -157,14 +153,28 @@ fn tools(tools: Vec<Tool>, choice: Option<ToolChoice>) -> Result<Vec<Value>, Api
             function.parameters.unwrap_or_else(|| json!({"type": "object", "properties": {}}));
         shown.push(json!({"type": "function", "function": shape}));
     }
-    match choice {
-        None | Some(ToolChoice::Mode(ToolChoiceMode::Auto)) => Ok(shown),
-        Some(ToolChoice::Mode(ToolChoiceMode::None)) => Ok(Vec::new()),
-        Some(ToolChoice::Mode(ToolChoiceMode::Required) | ToolChoice::Function(_)) => {
-            Err(ApiError::unsupported(
-                "tool_choice",
-                "a model cannot be made to call a tool here; use `auto` and ask for it in the prompt",
-            ))
+    Ok(match choice {
+        Some(ToolChoice::Mode(ToolChoiceMode::None)) => Vec::new(),
+        _ => shown,
+    })
+}
+
+/// Whether the model must call a tool.
+fn calling(choice: Option<&ToolChoice>, tools: &[Tool]) -> Result<Calling, ApiError> {
+    let name = match choice {
+        None | Some(ToolChoice::Mode(ToolChoiceMode::Auto | ToolChoiceMode::None)) => return Ok(Calling::Free),
+        Some(ToolChoice::Mode(ToolChoiceMode::Required)) if tools.is_empty() => {
+            return Err(ApiError::invalid("tool_choice", "a model that must call a tool needs `tools`"));
+        }
+        Some(ToolChoice::Mode(ToolChoiceMode::Required)) => return Ok(Calling::Required),
+        Some(ToolChoice::Function(named)) => &named.function.name,
+    };
+    let known = |tool: &Tool| tool.function.as_ref().is_some_and(|function| function.name == *name);
+    match tools.iter().any(known) {
+        true => Ok(Calling::Named(name.clone())),
+        false => {
+            let message = format!("none of `tools` is called `{name}`");
+            Err(ApiError::invalid("tool_choice.function.name", message))
         }
     }
 }
