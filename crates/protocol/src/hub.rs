@@ -36,6 +36,7 @@ pub enum HubSort {
 
 /// Query of `GET /hub/search`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, IntoParams)]
+#[serde(default, deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub struct HubSearchQuery {
     /// Words to find in names of repositories.
