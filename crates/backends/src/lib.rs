@@ -7,7 +7,7 @@ use futures_util::future::BoxFuture;
 use perch_backend_candle::{CandleBackend, LoadError as CandleError, LoadOptions, Pool};
 use perch_engine::EngineHandle;
 use perch_model::ModelError;
-use perch_server::{LoadError, LoadJob, Loader};
+use perch_server::{BuiltIn, LoadError, LoadJob, Loader};
 
 /// The backend that runs models unless another is asked for.
 const CANDLE: &str = "candle";
@@ -29,7 +29,16 @@ pub fn threads(wanted: Option<NonZeroUsize>) -> usize {
     wanted.or_else(|| std::thread::available_parallelism().ok()).map_or(1, NonZeroUsize::get)
 }
 
+/// The model that every build has within itself: the guide.
+pub fn built_in() -> BuiltIn {
+    BuiltIn { id: perch_guide::ID, description: perch_guide::DESCRIPTION, gguf: perch_guide::GGUF }
+}
+
 impl Loader for Backends {
+    fn built_in(&self) -> Option<BuiltIn> {
+        Some(built_in())
+    }
+
     fn load(&self, job: LoadJob) -> BoxFuture<'static, Result<EngineHandle, LoadError>> {
         let options = LoadOptions {
             quantize: job.quantize,
