@@ -1,4 +1,5 @@
 """The app on a desktop of its own, and what a user does with it."""
+import functools
 import hashlib
 import json
 import os
@@ -14,6 +15,12 @@ from tray_host import Host
 
 PROGRAM = os.environ["TESTS_APP"]
 HOME = os.environ["HOME"]
+
+
+@functools.cache
+def host():
+    """The one watcher of this session."""
+    return Host()
 
 
 def free_port():
@@ -39,12 +46,13 @@ class App:
         if introduced:
             open(os.path.join(self.data, ".introduced"), "w").close()
         self.env = dict(os.environ, PERCH_PORT=str(self.port), **(env or {}))
-        self.host = Host()
+        self.host = host()
+        self.host.forget()
         self.log = open(os.path.join(HOME, "app.log"), "a")
         self.process = None
 
     def __enter__(self):
-        self.windows_manager = subprocess.Popen(["openbox"], stderr=subprocess.DEVNULL)
+        self.window_manager = subprocess.Popen(["openbox"], stderr=subprocess.DEVNULL)
         self.process = subprocess.Popen([PROGRAM], stdout=self.log, stderr=self.log, env=self.env)
         self.host.wait_item()
         return self
@@ -53,8 +61,8 @@ class App:
         if self.process.poll() is None:
             self.process.kill()
             self.process.wait()
-        self.windows_manager.kill()
-        self.windows_manager.wait()
+        self.window_manager.kill()
+        self.window_manager.wait()
         self.log.close()
         if failure[0]:
             with open(os.path.join(HOME, "app.log")) as log:

@@ -29,9 +29,6 @@ def start_and_stop():
         print(f"from the click to the first answer: {(time.time() - begun) * 1000:.0f} ms")
         host.until(lambda: host.find("Ready at"), saying="the menu says so")
         assert idle != stopped and app.icon() == idle, "each state has an icon of its own"
-        for label, keys in (("Open Dashboard", "Control+comma"), ("Quit Perch", "Control+q")):
-            found = host.find(label)["shortcut"]
-            assert [key.lower() for key in found] == [keys.lower()], found
 
 
 def running_answers_are_finished():
@@ -187,7 +184,7 @@ def dashboard():
     import urllib.request
 
     driver_port = free_port()
-    app = App(introduced=False, env={"TAURI_WEBVIEW_AUTOMATION": "true"})
+    app = App(port=driver_port + 1, introduced=False, env={"TAURI_WEBVIEW_AUTOMATION": "true"})
     driver = subprocess.Popen(["WebKitWebDriver", f"--port={driver_port}"], env=app.env,
                               stdout=app.log, stderr=app.log)
     manager = subprocess.Popen(["openbox"], stderr=subprocess.DEVNULL)

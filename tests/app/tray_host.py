@@ -85,6 +85,11 @@ class Host:
                 return value
         raise AssertionError(f"not within {seconds} s: {saying or what}; the menu: {self.labels()}")
 
+    def forget(self):
+        """Makes place for the next icon."""
+        self.watcher.items.clear()
+        self.item = None
+
     def wait_item(self, seconds=60):
         end = time.time() + seconds
         while not self.watcher.items:
@@ -116,7 +121,6 @@ class Host:
                     "enabled": bool(properties.get("enabled", True)),
                     "checkable": str(properties.get("toggle-type", "")) == "checkmark",
                     "checked": int(properties.get("toggle-state", -1)) == 1,
-                    "shortcut": ["+".join(map(str, keys)) for keys in properties.get("shortcut", [])],
                     "depth": depth,
                 })
             for child in children:
