@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 use perch_engine::EngineConfig;
 use perch_model::{Checkpoint, SpecOptions};
 use perch_protocol::ErrorCode;
-use tokio::sync::SemaphorePermit;
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, timeout_at};
 
 use super::catalogue::Entry;
@@ -25,8 +25,13 @@ const BUILT_IN_TOKENS: u64 = 16_384;
 /// While a load waits for memory, how often it looks whether other programs have freed some.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
-/// Loads `entry`. Loads run one after the other: each would otherwise count on memory that the other takes.
-pub(super) async fn load(pool: &Arc<Inner>, entry: &Entry, visit: u64) -> Result<Arc<LoadedModel>, ApiError> {
+/// Loads `entry`. Loads run one after the other, each until its model is in the books: another would count on the same
+/// memory. The turn comes back with the model, to be given back then.
+pub(super) async fn load(
+    pool: &Arc<Inner>,
+    entry: &Entry,
+    visit: u64,
+) -> Result<(Arc<LoadedModel>, OwnedSemaphorePermit), ApiError> {
     let (files, text) = open(entry, &pool.config).await?;
     let mut job = LoadJob {
         id: entry.id.clone(),
@@ -38,7 +43,7 @@ pub(super) async fn load(pool: &Arc<Inner>, entry: &Entry, visit: u64) -> Result
     };
     let needs = pool.loader.needs(&job);
     let limits = kv_limits(&pool.config, entry, needs, job.spec.context_length);
-    let (share, _turn) = room(pool, (entry, visit), needs, limits).await?;
+    let (share, turn) = room(pool, (entry, visit), needs, limits).await?;
     job.engine.kv_budget_bytes = share.kv;
     job.engine.prefix_cache_bytes = share.prefixes;
     job.engine.context_length = Some(job.spec.context_length);
@@ -46,14 +51,15 @@ pub(super) async fn load(pool: &Arc<Inner>, entry: &Entry, visit: u64) -> Result
     let begun = std::time::Instant::now();
     let engine = pool.loader.load(job).await.map_err(|error| failed(entry, error))?;
     tracing::info!(model = entry.id, seconds = begun.elapsed().as_secs_f32(), "loaded");
-    Ok(Arc::new(LoadedModel {
+    let model = LoadedModel {
         id: entry.id.clone(),
         engine,
         text: Arc::new(text),
         needs,
         loaded_at: SystemTime::now(),
         share,
-    }))
+    };
+    Ok((Arc::new(model), turn))
 }
 
 /// What the KV of a model may be.
@@ -72,17 +78,17 @@ fn kv_limits(config: &PoolConfig, entry: &Entry, needs: Needs, context: usize) -
 
 /// Memory for a model, and the turn to take it. Evicts what is idle, if that helps; waits for what is in use, if that
 /// will help; refuses at once what cannot fit.
-async fn room<'a>(
-    pool: &'a Arc<Inner>,
+async fn room(
+    pool: &Arc<Inner>,
     (entry, visit): (&Entry, u64),
     needs: Needs,
     limits: KvLimits,
-) -> Result<(Share, SemaphorePermit<'a>), ApiError> {
+) -> Result<(Share, OwnedSemaphorePermit), ApiError> {
     let deadline = Instant::now() + pool.config.load_timeout;
     let mut changed = pool.changed.subscribe();
     let mut wanting = None;
     loop {
-        let turn = pool.loading.acquire().await.map_err(|_| ApiError::stopping())?;
+        let turn = pool.loading.clone().acquire_owned().await.map_err(|_| ApiError::stopping())?;
         changed.mark_unchanged();
         match pool.fit(needs, limits, entry.built_in.is_none()) {
             Fit::Fits(share) => return Ok((share, turn)),

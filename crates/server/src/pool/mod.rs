@@ -60,7 +60,7 @@ struct Inner {
     loader: Arc<dyn Loader>,
     slots: Mutex<Slots>,
     /// One load at a time.
-    loading: Semaphore,
+    loading: Arc<Semaphore>,
     /// One restart at a time.
     restarting: tokio::sync::Mutex<()>,
     /// Counts up whenever a slot has changed.
@@ -87,7 +87,7 @@ impl ModelPool {
             answering: Mutex::new(None),
             loader,
             slots: Mutex::new(slots),
-            loading: Semaphore::new(1),
+            loading: Arc::new(Semaphore::new(1)),
             restarting: tokio::sync::Mutex::new(()),
             changed: watch::Sender::new(0),
             tracker: TaskTracker::new(),
@@ -305,14 +305,19 @@ async fn run_load(pool: Arc<Inner>, entry: Arc<Entry>, visit: u64, announce: Ann
     let result = loading.await.unwrap_or_else(|panic| {
         Err(ApiError::new(ErrorCode::EngineError, format!("loading `{}` failed: {panic}", entry.id)))
     });
-    match &result {
-        Ok(model) => {
+    let (result, turn) = match result {
+        Ok((model, turn)) => {
             pool.tracker.spawn(follow(pool.clone(), model.clone()));
+            (Ok(model), Some(turn))
         }
-        Err(error) => tracing::warn!(model = entry.id, code = %error.code, "{error}"),
-    }
+        Err(error) => {
+            tracing::warn!(model = entry.id, code = %error.code, "{error}");
+            (Err(error), None)
+        }
+    };
     let told = result.as_ref().map(|_| ()).map_err(Clone::clone);
     pool.slots.lock().loaded(&entry.id, visit, result);
+    drop(turn);
     announce.send_replace(Some(told));
     pool.touch();
 }

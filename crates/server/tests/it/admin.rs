@@ -164,11 +164,12 @@ async fn reading_again_takes_over_what_has_changed_and_leaves_alone_what_is_in_u
     let write = |text: &str| std::fs::write(server.data_dir().join("models.toml"), text).unwrap();
     server.script("tiny", slow(40));
     let running = stream(&server, "tiny").await;
-    write("[[models]]\nid = \"tiny\"\ncontext = 64\naliases = [\"small\"]\n");
-    crate::fixture::write_model(&server.models_dir().join("new"));
+    write(
+        "[[models]]\nid = \"tiny\"\ncontext = 64\naliases = [\"small\"]\n[[models]]\nid = \"copy\"\nrepo = \"tiny\"\n",
+    );
     let reloaded = server.post("/v1/admin/reload", &json!({})).await.ok();
     assert_eq!(reloaded["outdated"], json!(["tiny"]));
-    assert_eq!((&reloaded["models"], &reloaded["added"]), (&json!(2), &json!(["new"])));
+    assert_eq!((&reloaded["models"], &reloaded["added"]), (&json!(2), &json!(["copy"])));
     assert!(server.handle.pool().status()[0].outdated);
     assert_eq!(last_event(running).await, "[DONE]");
     eventually("it is unloaded", || server.loaded().is_empty()).await;
@@ -216,7 +217,8 @@ async fn a_restart_lets_streams_end_and_builds_every_engine_anew() {
     server.script("tiny", slow(60));
     server.chat(json!({"model": "other", "max_tokens": 1})).await.ok();
     let running = stream(&server, "tiny").await;
-    let restart = server.post("/v1/admin/restart", &json!({}));
+    let nothing = json!({});
+    let restart = server.post("/v1/admin/restart", &nothing);
     let meanwhile = async {
         tokio::time::sleep(Duration::from_millis(50)).await;
         let refused = server.post("/v1/admin/restart", &json!({})).await;
@@ -235,7 +237,8 @@ async fn a_stream_that_outlasts_a_restart_ends_with_an_error() {
     let server = Server::start().await;
     server.script("tiny", slow(1900));
     let running = stream(&server, "tiny").await;
-    let (answer, end) = tokio::join!(server.post("/v1/admin/restart", &json!({})), last_event(running));
+    let nothing = json!({});
+    let (answer, end) = tokio::join!(server.post("/v1/admin/restart", &nothing), last_event(running));
     let last: Value = serde_json::from_str(&end).unwrap();
     assert_eq!(last["error"]["code"], "model_restarting", "{last}");
     assert_eq!(answer.ok()["cancelled"], 1);
