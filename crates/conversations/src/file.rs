@@ -79,6 +79,7 @@ pub(crate) fn open(folder: &Path) -> Result<Opened, StoreError> {
     if let Some(reason) = damage(&path)? {
         set_aside(&path, &rescued, reason)?;
     }
+    private(&path).map_err(|error| unusable(error.to_string()))?;
     let mut writer = Connection::open(&path)?;
     let version = schema::version(&writer)?;
     if version > schema::VERSION {
@@ -104,6 +105,15 @@ fn lock(path: &Path) -> Result<File, String> {
         }
         Err(fs::TryLockError::Error(error)) => Err(error.to_string()),
     }
+}
+
+/// Makes a file that other users of this machine cannot read, unless it is there. Its log gets the same permissions.
+pub(crate) fn private(path: &Path) -> std::io::Result<()> {
+    let mut options = File::options();
+    options.create(true).append(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options.open(path).map(drop)
 }
 
 /// What is wrong with the file at `path`, if anything.

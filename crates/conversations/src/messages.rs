@@ -5,12 +5,7 @@ use perch_protocol::openai::{Content, Role};
 use rusqlite::{Connection, OptionalExtension, params};
 
 use crate::error::StoreError;
-use crate::{blobs, check, id, search};
-
-/// Whether `text` could be the id of a message.
-pub fn is_message_id(text: &str) -> bool {
-    id::is_id(text)
-}
+use crate::{blobs, check, search};
 
 /// Adds a message to the conversation with this `seq` and id. Its parent must be there. Returns its `seq`.
 pub(crate) fn insert(

@@ -1,10 +1,10 @@
 //! Reads what can be read of a damaged file into a new one.
 //!
 //! Works on a copy. Each message is stored whole, with its conversation, in `bodies`; where the index, the search or a
-//! conversation's row is lost, that is enough. A beginning that is lost is taken from a new file: the tables were made in
+//! conversation's row is lost, that is enough, and where no way leads to a message any more, its page is. A beginning that is lost is taken from a new file: the tables were made in
 //! the same order there, and lie at the same pages.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::path::Path;
 
@@ -12,9 +12,9 @@ use perch_protocol::conversations::{Conversation, ConversationMessage, MessageSt
 use rusqlite::{Connection, Row};
 
 use crate::error::StoreError;
-use crate::file::beside;
+use crate::file::{self, beside};
 use crate::id::{is_id, now};
-use crate::{blobs, conversations, messages, schema, title};
+use crate::{blobs, conversations, messages, raw, schema, title};
 
 /// Rows that are probed one by one in the damaged parts of a table.
 const PROBES: i64 = 1_000_000;
@@ -30,25 +30,28 @@ pub(crate) struct Saved {
 
 /// Makes a new file at `to` with what can be read of the one at `from`, which stays as it is.
 pub(crate) fn salvage(from: &Path, to: &Path) -> Result<Saved, StoreError> {
+    file::private(to).map_err(|error| unusable(from, &error))?;
     let mut new = Connection::open(to)?;
     schema::migrate(&mut new)?;
     let fresh = fs::read(to).map_err(|error| unusable(from, &error))?;
     let copy = beside(from, "copy");
-    let mut saved = Saved::default();
+    let mut found = Found::default();
     for attempt in [Beginning::AsItIs, Beginning::NewHeader, Beginning::NewPage] {
         if !copied(from, &copy, &fresh, attempt).map_err(|error| unusable(from, &error))? {
             continue;
         }
-        let found = Connection::open(&copy).map_err(StoreError::from).and_then(|old| read(&old));
         // A file that cannot be read this way may be readable another way.
-        if let Ok(found) =
-            found.map_err(|error| tracing::debug!(%error, "a way to read the damaged file failed"))
-            && !(found.messages.is_empty() && found.conversations.is_empty())
-        {
-            saved = write(&mut new, found)?;
-            break;
+        match Connection::open(&copy).map_err(StoreError::from).and_then(|old| read(&old)) {
+            Ok(read) if !read.messages.is_empty() => {
+                found = read;
+                break;
+            }
+            Ok(read) => found = read,
+            Err(error) => tracing::debug!(%error, "a way to read the damaged file failed"),
         }
     }
+    found.complete(&fs::read(&copy).unwrap_or_default());
+    let saved = write(&mut new, found)?;
     for end in ["", "-wal", "-shm", "-journal"] {
         let mut path = copy.clone().into_os_string();
         path.push(end);
@@ -109,6 +112,7 @@ fn copied(from: &Path, to: &Path, fresh: &[u8], beginning: Beginning) -> std::io
 }
 
 /// What was read.
+#[derive(Default)]
 struct Found {
     /// By id, with the `seq` of their heads.
     conversations: Vec<(Conversation, Option<i64>)>,
@@ -118,9 +122,23 @@ struct Found {
     settings: Vec<(String, String)>,
 }
 
+impl Found {
+    /// Adds the messages to which no way leads any more.
+    fn complete(&mut self, file: &[u8]) {
+        let known: HashSet<i64> = self.messages.iter().map(|(seq, ..)| *seq).collect();
+        for (seq, conversation, body) in raw::bodies(file) {
+            if let (false, Ok(message)) = (known.contains(&seq), serde_json::from_str(&body)) {
+                self.messages.push((seq, conversation, message));
+            }
+        }
+        self.messages.sort_by_key(|(seq, ..)| *seq);
+    }
+}
+
 fn read(old: &Connection) -> Result<Found, StoreError> {
-    let mut found =
-        Found { conversations: Vec::new(), messages: Vec::new(), blobs: Vec::new(), settings: Vec::new() };
+    // The log goes into the copy, so that all pages lie in one file.
+    let _ = old.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
+    let mut found = Found::default();
     // Fails where even the list of tables is lost.
     old.query_row("SELECT count(*) FROM sqlite_schema WHERE name = 'bodies'", [], |row| row.get::<_, i64>(0))
         .map_err(StoreError::from)

@@ -11,7 +11,7 @@ use perch_protocol::conversations::{
     Conversation, ConversationDetail, ConversationExport, ConversationMessage, ConversationPatch,
     ConversationQuery, MessageQuery, NewConversation, StoreHealth,
 };
-use rusqlite::Connection;
+use rusqlite::{Connection, OpenFlags};
 
 use crate::blobs::Image;
 use crate::error::StoreError;
@@ -99,11 +99,16 @@ impl Store {
     }
 
     fn read<T>(&self, work: impl FnOnce(&Connection) -> Result<T, StoreError>) -> Result<T, StoreError> {
+        if self.writer.lock().is_none() {
+            return Err(StoreError::Closed);
+        }
         let kept = self.readers.lock().pop();
         let mut connection = match kept {
             Some(connection) => connection,
             None => {
-                let connection = Connection::open(&self.path)?;
+                // A file that somebody has deleted is not made anew.
+                let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+                let connection = Connection::open_with_flags(&self.path, flags)?;
                 schema::set_up(&connection, false)?;
                 connection
             }

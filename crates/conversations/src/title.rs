@@ -1,14 +1,14 @@
 //! Titles made from what was said first.
 
 /// What a conversation is called before anything was said in it.
-pub const NEW_TITLE: &str = "New conversation";
+pub(crate) const NEW_TITLE: &str = "New conversation";
 
 /// Longest title that is made, in characters.
 const LONGEST: usize = 60;
 
 /// A title for a conversation that begins with `text`: its first line with words in it, without marks of Markdown, cut
 /// between words.
-pub fn title_from(text: &str) -> String {
+pub(crate) fn title_from(text: &str) -> String {
     let worth =
         |line: &&str| line.chars().any(char::is_alphanumeric) && !line.trim_start().starts_with("```");
     let Some(line) = text.lines().find(worth) else { return NEW_TITLE.to_owned() };

@@ -5,9 +5,9 @@ use std::collections::HashSet;
 use perch_protocol::conversations::{Conversation, ConversationDetail, ConversationMessage};
 use perch_protocol::openai::{Content, Role};
 
+use crate::blobs;
 use crate::error::StoreError;
 use crate::id::is_id;
-use crate::{blobs, messages};
 
 /// Longest title, in characters.
 const TITLE: usize = 200;
@@ -120,7 +120,7 @@ pub(crate) fn detail(detail: &ConversationDetail, at: &str) -> Result<(), StoreE
 
 fn one(message: &ConversationMessage, before: &HashSet<&str>, at: &str) -> Result<(), StoreError> {
     let fail = |field: &str, reason: &str| Err(StoreError::invalid(format!("{at}.{field}"), reason));
-    if !messages::is_message_id(&message.id) {
+    if !is_id(&message.id) {
         return fail("id", "an id is 32 lower-case hexadecimal digits");
     }
     if message.parent.as_ref().is_some_and(|parent| !before.contains(parent.as_str())) {

@@ -103,13 +103,17 @@ impl Writer {
 fn run(mut connection: Connection, queue: &Receiver<Job>) {
     let mut unfolded = false;
     loop {
-        let first = match queue.recv_timeout(REST) {
+        // With nothing left to do it sleeps until it is asked.
+        let next = match unfolded {
+            true => queue.recv_timeout(REST),
+            false => queue.recv().map_err(RecvTimeoutError::from),
+        };
+        let first = match next {
             Ok(job) => job,
-            Err(RecvTimeoutError::Timeout) if unfolded => {
+            Err(RecvTimeoutError::Timeout) => {
                 unfolded = !fold(&connection);
                 continue;
             }
-            Err(RecvTimeoutError::Timeout) => continue,
             Err(RecvTimeoutError::Disconnected) => break,
         };
         let jobs: Vec<Job> = std::iter::once(first).chain(queue.try_iter().take(BATCH - 1)).collect();

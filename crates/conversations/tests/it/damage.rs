@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
+use std::sync::OnceLock;
 
 use perch_conversations::{Store, StoreError};
 use rand::rngs::StdRng;
@@ -25,14 +26,20 @@ fn everything(home: &Home) -> BTreeMap<String, String> {
 
 /// A folder with a sound file, and what is in it.
 fn filled() -> (tempfile::TempDir, BTreeMap<String, String>) {
-    let home = Home::new();
-    for _ in 0..CONVERSATIONS {
-        home.talk(MESSAGES / 2);
-    }
-    let all = everything(&home);
-    assert_eq!(all.len(), CONVERSATIONS * MESSAGES);
-    home.store.close();
-    (home.dir, all)
+    static FILLED: OnceLock<(Vec<u8>, BTreeMap<String, String>)> = OnceLock::new();
+    let (bytes, all) = FILLED.get_or_init(|| {
+        let home = Home::new();
+        for _ in 0..CONVERSATIONS {
+            home.talk(MESSAGES / 2);
+        }
+        let all = everything(&home);
+        assert_eq!(all.len(), CONVERSATIONS * MESSAGES);
+        home.store.close();
+        (fs::read(home.file()).unwrap(), all)
+    });
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("conversations.db"), bytes).unwrap();
+    (dir, all.clone())
 }
 
 /// Opens what `damage` made of a sound file.

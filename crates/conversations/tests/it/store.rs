@@ -217,6 +217,20 @@ fn a_second_process_is_kept_out_and_told_why() {
     assert!(matches!(home.store.create(NewConversation::default()).wait(), Err(StoreError::Closed)));
 }
 
+#[cfg(unix)]
+#[test]
+fn other_users_of_the_machine_cannot_read_what_is_kept() {
+    use std::os::unix::fs::PermissionsExt;
+
+    let home = Home::new();
+    home.talk(1);
+    for end in ["", "-wal"] {
+        let path = home.file().with_file_name(format!("conversations.db{end}"));
+        let mode = std::fs::metadata(&path).unwrap().permissions().mode();
+        assert_eq!(mode & 0o077, 0, "{}", path.display());
+    }
+}
+
 #[test]
 fn a_deleted_conversation_takes_its_messages_along() {
     let home = Home::new();
