@@ -15,23 +15,35 @@ use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::cors::{AllowOrigin, CorsLayer};
 
 use crate::activity::Activity;
+use crate::chats::Chats;
 use crate::config::HttpConfig;
+use crate::control::routes as control;
 use crate::error::ApiError;
+use crate::hub::Remote;
+use crate::library::{LastUsed, LocalLibrary};
+use crate::logs::LogBuffer;
 use crate::metrics::Metrics;
 use crate::observe::observe;
 use crate::pool::ModelPool;
-use crate::routes::{docs, health, openai, status};
+use crate::routes::{admin, chat, dashboard, docs, downloads, health, hub, library, logs, openai, settings, status};
 use crate::security::{Guard, Scope, guard, require};
+use crate::settings::SettingsStore;
 use crate::status::Monitor;
 
 /// What every route works with. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct App {
     pub(crate) pool: ModelPool,
+    pub(crate) remote: Remote,
+    pub(crate) chats: Chats,
     pub(crate) activity: Arc<Activity>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) monitor: Arc<Monitor>,
     pub(crate) http: Arc<HttpConfig>,
+    pub(crate) settings: Arc<SettingsStore>,
+    pub(crate) logs: LogBuffer,
+    pub(crate) library: LocalLibrary,
+    pub(crate) last_used: Arc<LastUsed>,
     /// Templates and tokenizers at work at once.
     pub(crate) text_work: Arc<Semaphore>,
     /// The server is told to stop: streams that have no end of their own end.
@@ -55,14 +67,37 @@ pub(crate) fn router(app: App, guards: Arc<Guard>) -> Router {
         .route("/v1/models/{*id}", get(openai::models::one))
         .route("/v1/chat/completions", post(openai::chat::create))
         .route("/v1/completions", post(openai::completions::create))
+        .merge(chat::asking())
         .route_layer(keyed(Scope::Inference));
     let admin = Router::new()
+        .route("/api/v1/load-model", post(admin::load))
+        .route("/api/v1/unload-model", post(admin::unload))
+        .route("/api/v1/pin-model", post(admin::pin))
+        .route("/api/v1/unpin-model", post(admin::unpin))
+        .route("/api/default-model", get(admin::default_model).put(admin::choose_default))
+        .route("/v1/admin/reload", post(admin::reload))
+        .route("/v1/admin/restart", post(admin::restart))
+        .merge(chat::keeping())
+        .merge(hub::routes())
+        .merge(downloads::routes())
+        .route("/local/models", get(library::list))
+        .route("/local/models/{*id}", get(library::one).delete(library::remove))
+        .route("/local/import", post(library::import))
+        .route("/local/storage/stats", get(library::stats))
+        .route("/local/storage/cleanup", post(library::cleanup))
         .route("/metrics", get(status::metrics))
         .route("/api/status", get(status::now))
         .route("/api/events", get(status::events))
         .route("/api/requests", get(status::requests))
+        .route("/api/settings", get(settings::get).patch(settings::change))
+        .route("/api/logs", get(logs::list))
+        .route("/api/logs/stream", get(logs::watch))
+        .route("/api/server", get(control::elsewhere))
+        .route("/api/server/{change}", post(control::elsewhere))
         .route_layer(keyed(Scope::Admin));
     let open = Router::new()
+        .route("/", get(dashboard::page))
+        .route("/assets/{file}", get(dashboard::asset))
         .route("/health", get(health::health))
         .route("/openapi.json", get(docs::openapi))
         .route("/docs", get(docs::swagger))
@@ -87,7 +122,7 @@ fn cors(guards: Arc<Guard>) -> CorsLayer {
         move |origin: &HeaderValue, _: &http::request::Parts| guards.allowed.is_listed(origin.as_bytes());
     CorsLayer::new()
         .allow_origin(AllowOrigin::predicate(listed))
-        .allow_methods([Method::GET, Method::POST])
+        .allow_methods([Method::GET, Method::POST, Method::PUT, Method::PATCH, Method::DELETE])
         // Browsers do not take `*` for Authorization; SDKs send headers of their own (`x-stainless-…`).
         .allow_headers(tower_http::cors::AllowHeaders::mirror_request())
         .expose_headers([HeaderName::from_static("x-request-id"), RETRY_AFTER])

@@ -7,7 +7,10 @@ use axum::Json;
 use axum::response::{IntoResponse, Response};
 use http::header::{RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderValue, StatusCode};
+use perch_conversations::StoreError;
 use perch_engine::EngineError;
+use perch_hub::download::DownloadError;
+use perch_hub::remote::{ChoiceError, HubError};
 use perch_model::ModelError;
 use perch_protocol::{ErrorCode, ErrorEnvelope, Problem};
 use perch_text::TemplateError;
@@ -132,6 +135,57 @@ impl From<TemplateError> for ApiError {
 impl From<perch_hub::NotFound> for ApiError {
     fn from(error: perch_hub::NotFound) -> Self {
         Self::new(ErrorCode::ModelNotFound, error.to_string()).with_param("model")
+    }
+}
+
+impl From<HubError> for ApiError {
+    fn from(error: HubError) -> Self {
+        let message = error.to_string();
+        match error {
+            HubError::Offline => Self::new(ErrorCode::HubOffline, message),
+            HubError::Gated { .. } | HubError::BadToken { .. } => Self::new(ErrorCode::HubAccessDenied, message),
+            HubError::NotFound { .. } => Self::new(ErrorCode::ModelNotFound, message),
+            HubError::RateLimited { retry_after } => {
+                Self::new(ErrorCode::HubRateLimited, message).retry_after(retry_after.as_secs().max(1))
+            }
+            HubError::BadName(_) => Self::new(ErrorCode::InvalidValue, message),
+            HubError::Settings(_) => Self::new(ErrorCode::Conflict, message),
+            _ => Self::new(ErrorCode::HubUnavailable, message),
+        }
+    }
+}
+
+impl From<DownloadError> for ApiError {
+    fn from(error: DownloadError) -> Self {
+        let message = error.to_string();
+        match error {
+            DownloadError::Hub(error) => error.into(),
+            DownloadError::Choice(ChoiceError::Unknown { .. } | ChoiceError::Nothing { .. } | ChoiceError::NoFile { .. }) => {
+                Self::new(ErrorCode::ModelNotFound, message).with_param("model")
+            }
+            DownloadError::Choice(_) | DownloadError::SameName { .. } => Self::new(ErrorCode::InvalidValue, message),
+            DownloadError::Storage { .. } => Self::new(ErrorCode::InsufficientStorage, message),
+            DownloadError::Checksum { .. } | DownloadError::Changed { .. } => {
+                Self::new(ErrorCode::ChecksumMismatch, message)
+            }
+            DownloadError::Unknown(_) => Self::new(ErrorCode::NotFound, message),
+            DownloadError::Stopping => Self::stopping(),
+            _ => Self::new(ErrorCode::EngineError, message),
+        }
+    }
+}
+
+impl From<StoreError> for ApiError {
+    fn from(error: StoreError) -> Self {
+        let message = error.to_string();
+        match error {
+            StoreError::NotFound { .. } => Self::new(ErrorCode::NotFound, message),
+            StoreError::Invalid { field, .. } => Self::invalid(field, message),
+            StoreError::Conflict(_) => Self::new(ErrorCode::Conflict, message),
+            StoreError::Full => Self::new(ErrorCode::InsufficientStorage, message),
+            StoreError::Closed => Self::new(ErrorCode::ModelRestarting, message).retry_after(5),
+            _ => Self::new(ErrorCode::EngineError, message),
+        }
     }
 }
 

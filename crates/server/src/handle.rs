@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::Router;
 use perch_hub::NotFound;
 use perch_protocol::Status;
 use tokio::sync::{Mutex, Semaphore, watch};
@@ -14,12 +15,18 @@ use tokio_util::task::TaskTracker;
 
 use crate::activity::Activity;
 use crate::app::{App, router};
+use crate::chats::Chats;
 use crate::config::{Config, ConfigError};
+use crate::control::Door;
+use crate::hub::Remote;
 use crate::http::{PortHolder, Signals, bind, serve};
+use crate::library::{LastUsed, LocalLibrary};
 use crate::loader::Loader;
+use crate::logs::LogBuffer;
 use crate::metrics::Metrics;
 use crate::pool::{Catalogue, ModelPool};
 use crate::security::{Allowed, Guard, KeyRing};
+use crate::settings::SettingsStore;
 use crate::status::Monitor;
 
 /// Time for answers that were told to end to say so.
@@ -75,7 +82,10 @@ fn taken(address: &SocketAddr, holder: Option<&PortHolder>) -> String {
 pub struct ServerHandle {
     address: SocketAddr,
     pool: ModelPool,
+    remote: Remote,
+    chats: Chats,
     monitor: Arc<Monitor>,
+    router: Router,
     signals: Signals,
     tasks: TaskTracker,
     /// Held while shutting down, so that a second caller waits for the first.
@@ -83,31 +93,77 @@ pub struct ServerHandle {
 }
 
 impl ServerHandle {
-    /// Binds, and serves from then on. The default model, if one is named, begins to load.
+    /// Binds, and serves from then on. The default model that is named, and models with `preload`, begin to load.
     ///
     /// # Errors
     /// [`StartError`]: the configuration, the address or the default model cannot be used.
     pub async fn start(config: Config, loader: Arc<dyn Loader>) -> Result<Self, StartError> {
+        Self::start_with_logs(config, loader, LogBuffer::default()).await
+    }
+
+    /// The same; the dashboard shows the lines of `logs`, which whoever started logging has made a part of it.
+    ///
+    /// # Errors
+    /// As [`ServerHandle::start`].
+    pub async fn start_with_logs(
+        config: Config,
+        loader: Arc<dyn Loader>,
+        logs: LogBuffer,
+    ) -> Result<Self, StartError> {
         config.check()?;
         let listener = bind(&config).await?;
         let failed = |source| StartError::Bind { address: config.host.clone(), source };
         let address = listener.local_addr().map_err(failed)?;
         let opened = {
-            let config = config.clone();
-            tokio::task::spawn_blocking(move || Catalogue::open(&config)).await
+            let (config, built_in) = (config.clone(), loader.built_in());
+            tokio::task::spawn_blocking(move || Catalogue::open(&config, built_in)).await
         };
         let catalogue = opened.map_err(|panic| failed(std::io::Error::other(panic)))??;
 
         let signals = Signals::default();
         let tasks = TaskTracker::new();
-        let pool = ModelPool::new(config.pool.clone(), catalogue, loader);
+        let pool = ModelPool::new(&config, catalogue, loader);
         let metrics = Arc::new(Metrics::new());
         let activity = Arc::new(Activity::new(metrics.clone()));
         let url = format!("http://{}", shown(&config.host, address));
         let monitor = Arc::new(Monitor::new(pool.clone(), activity.clone(), url, signals.stop.clone()));
         let http = Arc::new(config.http.clone());
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let allowed = Allowed::new(&config.host, address, &config.allowed_hosts, &config.allowed_origins);
+        let guards = Arc::new(Guard::new(allowed, KeyRing::new(&config.keys)));
+        let settings = {
+            let (config, guards) = (config.clone(), guards.clone());
+            tokio::task::spawn_blocking(move || SettingsStore::open(&config, guards)).await
+        };
+        let settings = Arc::new(settings.map_err(|panic| failed(std::io::Error::other(panic)))?);
+        let chats = Chats::new(&config.data_dir, config.chat.clone(), tasks.clone());
+        let (library, last_used) = {
+            let config = config.clone();
+            let open = move || {
+                let used = LastUsed::open(config.data_dir.join("cache").join("last-used.json"));
+                (LocalLibrary::new(&config), Arc::new(used))
+            };
+            let opened = tokio::task::spawn_blocking(open).await;
+            opened.map_err(|panic| failed(std::io::Error::other(panic)))?
+        };
+        tasks.spawn(last_used.clone().keep(activity.clone(), signals.stop.clone()));
+        let remote = {
+            // Unfinished downloads go on as tasks of this runtime.
+            let (config, runtime) = (config.clone(), tokio::runtime::Handle::current());
+            tokio::task::spawn_blocking(move || {
+                let _inside = runtime.enter();
+                Remote::open(&config)
+            })
+            .await
+        };
+        let remote = remote.map_err(|panic| failed(std::io::Error::other(panic)))?;
         let app = App {
+            remote: remote.clone(),
+            library,
+            last_used,
+            chats: chats.clone(),
+            settings,
+            logs,
             pool: pool.clone(),
             activity,
             metrics,
@@ -117,15 +173,12 @@ impl ServerHandle {
             stop: signals.stop.clone(),
             abort: signals.abort.clone(),
         };
-        let allowed = Allowed::new(&config.host, address, &config.allowed_hosts, &config.allowed_origins);
-        let guards = Arc::new(Guard { allowed, keys: KeyRing::new(&config.keys) });
         let router = router(app, guards);
-        tasks.spawn(serve(listener, router, http, signals.clone(), tasks.clone()));
+        tasks.spawn(serve(listener, router.clone(), http, signals.clone(), tasks.clone()));
         tasks.spawn(monitor.clone().run());
-        if pool.default_model().is_some() {
-            tasks.spawn(signals.stop.clone().run_until_cancelled_owned(preload(pool.clone())));
-        }
-        Ok(Self { address, pool, monitor, signals, tasks, ending: Mutex::new(()) })
+        tasks.spawn(signals.stop.clone().run_until_cancelled_owned(remote.clone().announce(pool.clone())));
+        pool.preload();
+        Ok(Self { address, pool, remote, chats, monitor, router, signals, tasks, ending: Mutex::new(()) })
     }
 
     /// Where it listens.
@@ -148,6 +201,11 @@ impl ServerHandle {
         &self.pool
     }
 
+    /// The way in for this process itself.
+    pub(crate) fn door(&self) -> Door {
+        Door { router: self.router.clone(), tasks: self.tasks.clone(), signals: self.signals.clone() }
+    }
+
     /// Takes no more requests, lets those that run finish for at most `deadline`, ends the others with an error, and
     /// returns when all tasks and engines have ended. Calling it again waits as well.
     pub async fn shutdown(&self, deadline: Duration) {
@@ -160,6 +218,8 @@ impl ServerHandle {
             self.signals.kill.cancel();
             self.tasks.wait().await;
         }
+        self.chats.close().await;
+        self.remote.shutdown().await;
         self.pool.shutdown().await;
         self.monitor.stopped();
     }
@@ -170,6 +230,7 @@ impl Drop for ServerHandle {
         self.signals.stop.cancel();
         self.signals.abort.cancel();
         self.signals.kill.cancel();
+        self.remote.stop();
         self.pool.stop();
     }
 }
@@ -178,12 +239,6 @@ impl std::fmt::Debug for ServerHandle {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("ServerHandle").field("address", &self.address).finish_non_exhaustive()
     }
-}
-
-/// Loads the default model, so that the first request need not wait, and a model that cannot be loaded is known at once.
-async fn preload(pool: ModelPool) {
-    // A failure is logged and shown by the pool itself.
-    let _ = pool.lease(None).await;
 }
 
 /// The address as a client would write it: the host by the name that was configured, unless that means all addresses.

@@ -4,31 +4,38 @@
 
 mod activity;
 mod app;
+mod chats;
 mod clock;
 mod config;
+mod control;
 mod error;
 mod extract;
 mod handle;
+mod hub;
 mod http;
 mod inference;
+mod library;
 mod loader;
 mod loading;
+mod logs;
 mod metrics;
 mod observe;
 mod openapi;
 mod pool;
 mod routes;
 mod security;
+mod settings;
 mod status;
 
 pub use self::http::PortHolder;
-pub use config::{
-    ByteSize, Config, ConfigError, HttpConfig, Layer, Lifetime, ModelConfig, PoolConfig, SamplingDefaults,
-    Sources,
-};
+pub use config::{ByteSize, ChatConfig, ChatLayer, Config, ConfigError, HttpConfig, Layer, Lifetime, ModelConfig, Overrides, Performance, PoolConfig, SamplingDefaults, Sources};
+pub use control::{Compose, Control, ControlError, DRAIN, Snapshot, Surface};
 pub use error::ApiError;
+pub use hub::{Advisor, preference};
 pub use handle::{ServerHandle, StartError};
-pub use loader::{LoadError, LoadJob, Loader, Needs};
+pub use library::{LocalLibrary, Running};
+pub use loader::{BuiltIn, LoadError, LoadJob, Loader, Needs};
 pub use loading::ModelText;
-pub use pool::{Entry, Lease, LoadedModel, ModelPool};
+pub use logs::LogBuffer;
+pub use pool::{Entry, Lease, LoadedModel, ModelPool, chosen_default};
 pub use security::{KeyConfig, Scope};

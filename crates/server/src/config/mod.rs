@@ -4,22 +4,29 @@
 //! `PERCH_*`, flags. Unknown keys and variables are errors that name them. Relative paths in files are relative to the
 //! data directory.
 
-mod env;
+mod chat;
+mod check;
+pub(crate) mod env;
 mod error;
-mod file;
+pub(crate) mod file;
 mod layer;
 mod model;
+mod performance;
+mod said;
 mod values;
 
-use std::collections::HashSet;
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use perch_model::Quantize;
 
+pub use chat::{ChatConfig, ChatLayer};
 pub use error::ConfigError;
 pub use layer::Layer;
 pub use model::{ModelConfig, SamplingDefaults};
+pub use performance::Performance;
+pub use said::Overrides;
 pub use values::{ByteSize, Lifetime};
 
 use crate::security::KeyConfig;
@@ -37,6 +44,8 @@ pub struct Config {
     pub models_dirs: Vec<PathBuf>,
     /// The model that answers requests which name none.
     pub default_model: Option<String>,
+    /// Whether the built-in guide is there.
+    pub builtin: bool,
     /// Per-model settings.
     pub models: Vec<ModelConfig>,
     /// API keys; none means that none is needed.
@@ -49,10 +58,22 @@ pub struct Config {
     pub http: HttpConfig,
     /// Limits of the model pool.
     pub pool: PoolConfig,
+    /// Files that are downloaded at once.
+    pub max_downloads: usize,
+    /// Bytes a second that all downloads together may take; `None` does not limit.
+    pub download_limit: Option<u64>,
+    /// How conversations are kept and shown to models.
+    pub chat: ChatConfig,
+    /// How much of the machine the server may take.
+    pub performance: Performance,
+    /// How many threads compute, if said; see [`Config::compute_threads`].
+    pub threads: Option<NonZeroUsize>,
     /// What to log, if said.
     pub log: Option<String>,
     /// How to log, if said.
     pub log_format: Option<String>,
+    /// What the environment and the flags said.
+    pub overrides: Overrides,
 }
 
 /// Limits of HTTP.
@@ -85,6 +106,8 @@ pub struct PoolConfig {
     pub quantize: Option<Quantize>,
     /// Which backend runs models.
     pub backend: Option<String>,
+    /// Bytes that all models together may take; `None` leaves it to the machine.
+    pub memory_limit: Option<u64>,
     /// Bytes of KV for each model; `None` takes a share of the machine's memory.
     pub kv_budget: Option<u64>,
     /// Bytes of KV for prefixes; `None` takes half of the budget.
@@ -119,6 +142,7 @@ impl Default for PoolConfig {
             context: None,
             quantize: None,
             backend: None,
+            memory_limit: None,
             kv_budget: None,
             prefix_cache: None,
             queue_limit: engine.queue_limit,
@@ -148,14 +172,21 @@ impl Config {
             port: 8080,
             models_dirs: Vec::new(),
             default_model: None,
+            builtin: true,
             models: Vec::new(),
             keys: Vec::new(),
             allowed_hosts: Vec::new(),
             allowed_origins: Vec::new(),
             http: HttpConfig::default(),
             pool: PoolConfig::default(),
+            max_downloads: 3,
+            download_limit: None,
+            chat: ChatConfig::default(),
+            performance: Performance::default(),
+            threads: None,
             log: None,
             log_format: None,
+            overrides: Overrides::default(),
         }
     }
 
@@ -180,14 +211,21 @@ impl Config {
                 )
             })?;
         let files = file::layer(&data_dir)?;
-        let layer = files.overlaid(env::layer(&sources.env)?).overlaid(sources.flags);
-        let config = Self::new(data_dir).with(layer);
+        let overrides = Overrides { env: env::layer(&sources.env)?, flags: sources.flags };
+        let config = Self::of(data_dir, files, overrides);
         config.check()?;
         Ok(config)
     }
 
+    /// What the files say, changed by what else was said.
+    pub(crate) fn of(data_dir: PathBuf, files: Layer, overrides: Overrides) -> Self {
+        let layer = files.overlaid(overrides.env.clone()).overlaid(overrides.flags.clone());
+        Self { overrides, ..Self::new(data_dir).with(layer) }
+    }
+
     fn with(self, layer: Layer) -> Self {
         let Self { http, pool, .. } = &self;
+        let performance = layer.performance.unwrap_or(self.performance);
         let key = layer.api_key.map(|key| KeyConfig::all_scopes("api_key", key));
         let seconds = |time: Option<Lifetime>, default: Duration| match time {
             Some(Lifetime(Some(time))) => time,
@@ -202,11 +240,12 @@ impl Config {
         };
         let pool = PoolConfig {
             max_models: layer.max_models.unwrap_or(pool.max_models),
-            idle_ttl: layer.idle_ttl.map_or(pool.idle_ttl, |time| time.0),
+            idle_ttl: layer.idle_ttl.map_or(performance.idle_ttl(), |time| time.0),
             load_timeout: seconds(layer.load_timeout, pool.load_timeout),
             context: layer.context,
             quantize: layer.quantize,
             backend: layer.backend,
+            memory_limit: layer.memory_limit.map(|size| size.0),
             kv_budget: layer.kv_budget.map(|size| size.0),
             prefix_cache: layer.prefix_cache.map(|size| size.0),
             queue_limit: layer.queue_limit.unwrap_or(pool.queue_limit),
@@ -218,14 +257,21 @@ impl Config {
             port: layer.port.unwrap_or(self.port),
             models_dirs: layer.models_dirs.unwrap_or_default(),
             default_model: layer.model,
+            builtin: layer.builtin.unwrap_or(self.builtin),
             models: layer.models.unwrap_or_default(),
             keys: layer.keys.unwrap_or_default().into_iter().chain(key).collect(),
             allowed_hosts: layer.allowed_hosts.unwrap_or_default(),
             allowed_origins: layer.allowed_origins.unwrap_or_default(),
             http,
             pool,
+            max_downloads: layer.max_downloads.unwrap_or(self.max_downloads),
+            download_limit: layer.download_limit.map(|size| size.0),
+            chat: layer.chat.unwrap_or_default().into(),
+            performance,
+            threads: layer.threads,
             log: layer.log,
             log_format: layer.log_format,
+            overrides: self.overrides,
             data_dir: self.data_dir,
         }
     }
@@ -242,6 +288,7 @@ impl Config {
             ("max_sequences", self.pool.max_sequences),
             ("max_batch_tokens", self.pool.max_batch_tokens),
             ("context", self.pool.context.unwrap_or(1)),
+            ("max_downloads", self.max_downloads),
         ];
         if let Some((key, _)) = positive.into_iter().find(|&(_, value)| value == 0) {
             return Err(ConfigError::invalid(key, "must be at least 1"));
@@ -254,30 +301,13 @@ impl Config {
         }
         crate::security::check_lists(&self.allowed_hosts, &self.allowed_origins)?;
         crate::security::check_keys(&self.keys)?;
-        let mut names = HashSet::new();
-        for model in &self.models {
-            if model.id.is_empty() {
-                return Err(ConfigError::invalid("models.id", "must not be empty"));
-            }
-            if let Some(reason) = model.defaults.out_of_range() {
-                return Err(ConfigError::invalid(format!("models.{}.defaults", model.id), reason));
-            }
-            if model.path.is_some() && model.repo.is_some() {
-                return Err(ConfigError::invalid(
-                    format!("models.{}", model.id),
-                    "has both `path` and `repo`; keep one",
-                ));
-            }
-            for name in model.aliases.iter().chain([&model.id]) {
-                if !names.insert(name) {
-                    return Err(ConfigError::invalid(
-                        format!("models.{}", model.id),
-                        format!("the name `{name}` is given twice"),
-                    ));
-                }
-            }
-        }
-        Ok(())
+        check::check_models(&self.models, self.pool.max_models)
+    }
+
+    /// How many threads compute: as said, or as [`Config::performance`] has it. `None` is one for each core.
+    pub fn compute_threads(&self) -> Option<NonZeroUsize> {
+        let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
+        self.threads.or_else(|| self.performance.threads(cores))
     }
 
     /// Whether any key may do `scope`; without keys, everyone may.
