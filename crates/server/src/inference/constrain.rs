@@ -126,10 +126,18 @@ fn constraint(
     let tokenizer = text.tokenizer.clone();
     // The matcher is compiled here, once; each choice takes a copy.
     let matcher = Mutex::new(matcher);
+    // An answer that has not begun cannot end.
+    let mut free = vec![u32::MAX; vocab_size.div_ceil(32)];
+    for &stop in &text.stop_tokens {
+        if let Some(word) = free.get_mut(stop as usize / 32) {
+            *word &= !(1 << (stop % 32));
+        }
+    }
+    let free = TokenMask::from_words(free);
     Ok(ConstraintFactory::new(move || {
         let matcher = matcher.lock().deep_clone();
-        let mask = TokenMask::none(vocab_size);
-        Ok(Box::new(Guided { matcher, mask, phase: phase.clone(), tokenizer: tokenizer.clone() }))
+        let (mask, free) = (TokenMask::none(vocab_size), free.clone());
+        Ok(Box::new(Guided { matcher, mask, free, phase: phase.clone(), tokenizer: tokenizer.clone() }))
     }))
 }
 
@@ -174,6 +182,8 @@ impl Phase {
 struct Guided {
     matcher: Matcher,
     mask: TokenMask,
+    /// All tokens but those that end an answer: for what comes before it.
+    free: TokenMask,
     phase: Phase,
     tokenizer: Tokenizer,
 }
@@ -181,7 +191,7 @@ struct Guided {
 impl Constraint for Guided {
     fn allowed(&mut self) -> Result<Option<&TokenMask>, String> {
         if matches!(self.phase, Phase::Thinking { .. } | Phase::Channels { .. }) {
-            return Ok(None);
+            return Ok(Some(&self.free));
         }
         let allowed = self.matcher.compute_mask_or_eos().map_err(|error| error.to_string())?;
         self.mask = TokenMask::from_words(allowed.into());

@@ -10,7 +10,7 @@ fn template(markers: &str) -> String {
     format!(
         "{{%- if tools %}}<|im_start|>system\n{{{{ tools | tojson }}}}<|im_end|>\n{{% endif %}}\
          {{%- for message in messages %}}<|im_start|>{{{{ message.role }}}}\n{{{{ message.content }}}}<|im_end|>\n\
-         {{%- endfor %}}<|im_start|>assistant\n{{#- {markers} -#}}"
+         {{%- endfor %}}<|im_start|>assistant\n{{# {markers} #}}"
     )
 }
 
@@ -102,7 +102,8 @@ async fn text_parameters_stand_bare_in_qwens_xml() {
     let tools = json!([{"type": "function", "function": {"name": "write", "parameters": parameters}}]);
     let fields = json!({"model": "coder", "tools": tools, "tool_choice": "required"});
     let body = server.chat(fields).await.ok();
-    let arguments = body["choices"][0]["message"]["tool_calls"][0]["function"]["arguments"].as_str().unwrap();
+    let arguments = body["choices"][0]["message"]["tool_calls"][0]["function"]["arguments"].as_str();
+    let arguments = arguments.unwrap_or_else(|| panic!("{body}"));
     let expected = json!({"text": "if a < b: \"x\"\n  y", "lines": [1, 2]});
     assert_eq!(serde_json::from_str::<Value>(arguments).unwrap(), expected);
 }
