@@ -28,20 +28,28 @@ pub(crate) async fn run(args: &Run, mut config: Config) -> Result<ExitCode> {
         [model, prompt, ..] => (Some(model.as_str()), with_input(prompt)?),
     };
     let library = models::library(&config);
-    let chosen = models::chosen(model, &library, &config)?;
-    config.default_model = Some(match chosen.source {
-        // By its path again, so that the server finds what is not in the library.
-        Source::Path => model.map_or(chosen.path.display().to_string(), str::to_string),
-        _ => model.or(config.default_model.as_deref()).unwrap_or(&chosen.id).to_string(),
-    });
+    let (id, default) = match models::built_in(model, &library, &config) {
+        Some(guide) => (guide.id.to_string(), guide.id.to_string()),
+        None => {
+            let chosen = models::chosen(model, &library, &config)?;
+            let default = match chosen.source {
+                // By its path again, so that the server finds what is not in the library.
+                Source::Path => model.map_or(chosen.path.display().to_string(), str::to_string),
+                _ => model.or(config.default_model.as_deref()).unwrap_or(&chosen.id).to_string(),
+            };
+            (chosen.id, default)
+        }
+    };
+    config.default_model = Some(default);
     (config.host, config.port) = ("127.0.0.1".to_string(), 0);
     // Nobody else can reach this server for longer than it takes, and it needs no key of its own.
     config.keys.clear();
 
-    let server = ServerHandle::start(config, Arc::new(Backends::new(args.load.threads))).await?;
+    let backends = Arc::new(Backends::new(config.compute_threads()));
+    let server = ServerHandle::start(config, backends).await?;
     let client = Client::new(&server.url(), None)?;
     let answered = tokio::select! {
-        answered = answer(args, &client, prompt, &chosen.id) => answered,
+        answered = answer(args, &client, prompt, &id) => answered,
         _ = tokio::signal::ctrl_c() => {
             println!();
             Ok(ExitCode::from(130))

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use perch_backends::Backends;
-use perch_server::{Config, ServerHandle};
+use perch_server::{Config, LogBuffer, ServerHandle};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::args::Serve;
@@ -17,18 +17,22 @@ const DRAIN: Duration = Duration::from_secs(5);
 /// What a shell reports for a program that Ctrl-C ended.
 const INTERRUPTED: u8 = 130;
 
-pub(crate) async fn run(args: &Serve, config: Config) -> Result<ExitCode> {
+pub(crate) async fn run(args: &Serve, config: Config, logs: LogBuffer) -> Result<ExitCode> {
     let models = config.data_dir.join("models");
     // Before the address is told, so that whoever reads it can already stop the server.
     let mut signals = Signals::listen()?;
-    let server = ServerHandle::start(config, Arc::new(Backends::new(args.load.threads))).await?;
+    let backends = Arc::new(Backends::new(config.compute_threads()));
+    let server = ServerHandle::start_with_logs(config, backends, logs).await?;
     // A reader that has gone away is no reason to end.
     let _ = writeln!(std::io::stdout(), "Perch is listening on {}", server.url());
-    tracing::info!("open {}/docs for the API; Ctrl-C stops the server", server.url());
+    tracing::info!("open {} for the dashboard, /docs for the API; Ctrl-C stops the server", server.url());
 
-    if server.pool().list().await.is_empty() {
+    let all = server.pool().list().await;
+    if all.iter().all(|model| model.built_in.is_some()) {
+        let what = all.first().and_then(|model| model.built_in).map_or("nothing", |model| model.description);
         tracing::warn!(
-            "there are no models yet; put one into {}, or name a folder with --models-dir",
+            "there are no models yet, and requests are answered by: {what}; put one into {}, or name a folder with \
+             --models-dir",
             models.display()
         );
     }
