@@ -77,6 +77,13 @@ impl Entry {
     }
 }
 
+/// A list of all models.
+struct Listed {
+    /// When the disk was looked at for it.
+    at: Instant,
+    entries: Arc<[Arc<Entry>]>,
+}
+
 /// The models that requests may name.
 pub(crate) struct Catalogue {
     library: Library,
@@ -86,8 +93,8 @@ pub(crate) struct Catalogue {
     given: Option<LocalModel>,
     /// The model that is part of the program. One in the library by the very same id hides it.
     built_in: Option<BuiltIn>,
-    /// The last list of all, and when the disk was looked at for it.
-    listed: Mutex<Option<(Instant, Arc<[Arc<Entry>]>)>>,
+    /// The last list of all.
+    listed: Mutex<Option<Listed>>,
 }
 
 impl Catalogue {
@@ -176,14 +183,12 @@ impl Catalogue {
     pub(crate) fn list(&self) -> Arc<[Arc<Entry>]> {
         // The lock is held meanwhile: who asks at the same time gets the same list.
         let mut listed = self.listed.lock();
-        if let Some((at, entries)) = &*listed
-            && at.elapsed() < FRESH
-        {
-            return entries.clone();
+        if let Some(fresh) = listed.as_ref().filter(|listed| listed.at.elapsed() < FRESH) {
+            return fresh.entries.clone();
         }
         let at = Instant::now();
         let entries: Arc<[Arc<Entry>]> = self.look().into_iter().map(Arc::new).collect();
-        *listed = Some((at, entries.clone()));
+        *listed = Some(Listed { at, entries: entries.clone() });
         entries
     }
 

@@ -185,9 +185,10 @@ fn engine_config(config: &PoolConfig) -> EngineConfig {
 }
 
 fn insufficient(entry: &Entry, shortage: memory::Shortage) -> ApiError {
+    let more = if shortage.room.limit.is_some() { "raise it" } else { "close other programs" };
     let message = format!(
-        "there is not enough memory for `{}`: {shortage}; close other programs, choose a smaller model, or lower \
-         `context` or `kv_budget`",
+        "there is not enough memory for `{}`: {shortage}; {more}, choose a smaller model, or lower `context` or \
+         `kv_budget`",
         entry.id
     );
     ApiError::new(ErrorCode::InsufficientMemory, message).retry_after(10)

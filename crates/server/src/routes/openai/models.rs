@@ -15,7 +15,7 @@ use crate::pool::Entry;
 ))]
 pub(crate) async fn list(State(app): State<App>) -> Json<ModelList> {
     let entries = app.pool.list().await;
-    let data = entries.into_iter().map(|entry| model(&app, &entry)).collect();
+    let data = entries.iter().map(|entry| model(&app, entry)).collect();
     Json(ModelList { object: "list".to_owned(), data })
 }
 
@@ -38,7 +38,11 @@ fn model(app: &App, entry: &Entry) -> Model {
         id: entry.id.clone(),
         object: "model".to_owned(),
         created: entry.created,
-        owned_by: entry.id.split_once('/').map_or("local", |(owner, _)| owner).to_owned(),
+        owned_by: match entry.built_in {
+            Some(_) => "perch".to_owned(),
+            None => entry.id.split_once('/').map_or("local", |(owner, _)| owner).to_owned(),
+        },
+        description: entry.built_in.map(|model| model.description.to_owned()),
         loaded: loaded.is_some(),
         context_length: loaded.map(|model| model.context_length()),
         aliases: entry.config.aliases.clone(),
