@@ -20,7 +20,7 @@ export async function openBrowser() {
 }
 
 /** A page that fails the test on errors of scripts, on breaches of the policy and on requests to other hosts. */
-export async function openPage(browser, url, { welcomed = true, clean = true, ...options } = {}) {
+export async function openPage(browser, url, { welcomed = true, clean = true, refusals = false, ...options } = {}) {
   const context = await browser.newContext({ viewport: { width: 1200, height: 800 }, reducedMotion: 'reduce', ...options });
   await context.grantPermissions(['clipboard-read', 'clipboard-write'], { origin: url });
   if (welcomed) await context.addInitScript(() => localStorage.setItem('perch.welcomed', 'yes'));
@@ -30,6 +30,7 @@ export async function openPage(browser, url, { welcomed = true, clean = true, ..
   page.on('pageerror', (error) => faults.push(`error: ${error.message}`));
   page.on('console', (message) => {
     const text = message.text();
+    if (refusals && /violates the following Content Security Policy/.test(text)) return;
     if (message.type() === 'error' && !/Failed to load resource/.test(text)) faults.push(`console: ${text}`);
   });
   page.on('dialog', (dialog) => {

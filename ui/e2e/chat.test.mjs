@@ -54,11 +54,11 @@ test('an answer can be stopped, and what was written stays', async () => {
   const { page } = open;
   await message(page).fill('Go on and on');
   await message(page).press('Enter');
-  await page.waitForFunction(() => (document.querySelector('.prose')?.textContent ?? '').length > 30);
-  await page.getByRole('button', { name: 'Stop' }).click();
+  await page.waitForFunction(() => (document.querySelector('.prose')?.textContent ?? '').length > 20);
+  await message(page).press('Escape');
   await page.getByText('Stopped.').waitFor();
   const said = await page.locator('.prose').textContent();
-  assert.ok(said.length > 20);
+  assert.ok(said.length > 10);
   await page.reload();
   await page.getByText('Stopped.').waitFor();
   await open.close();
@@ -170,7 +170,8 @@ test('nothing that a model writes runs, hides or calls out', async () => {
       messages: [message(question, null, 'user', HARM), message(answer, question, 'assistant', HARM)],
     }],
   });
-  const open = await openPage(browser, server.url, { path: `chat/${id}` });
+  // What is only parsed, in a document that is never shown, is reported by the policy all the same.
+  const open = await openPage(browser, server.url, { path: `chat/${id}`, refusals: true });
   const { page } = open;
   await page.locator('.prose .code-frame').first().waitFor();
   await page.waitForTimeout(500);

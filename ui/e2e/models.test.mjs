@@ -102,7 +102,7 @@ async function hub() {
 test('nothing in a model card runs, hides or calls out', async () => {
   const remote = await hub();
   const server = await start({ models: [], env: { HF_HUB_OFFLINE: '0', HF_ENDPOINT: remote.url } });
-  const open = await openPage(browser, server.url, { path: 'models/hub/somebody/harm-GGUF' });
+  const open = await openPage(browser, server.url, { path: 'models/hub/somebody/harm-GGUF', refusals: true });
   const { page } = open;
   await page.getByRole('heading', { name: 'A card' }).waitFor();
   await page.waitForTimeout(300);

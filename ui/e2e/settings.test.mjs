@@ -17,14 +17,14 @@ test('a setting is saved with the comments around it, and counts after a restart
   let server = await start({ home });
   const open = await openPage(browser, server.url, { path: 'settings' });
   const { page } = open;
-  const models = page.getByLabel('Models in memory');
+  const models = page.getByLabel('Models in memory', { exact: true });
   await models.waitFor();
   assert.equal(await models.inputValue(), '3');
   await models.fill('4');
   await models.press('Enter');
   await page.getByText('After a restart').first().waitFor();
-  await page.getByLabel('Unload when idle').fill('1h');
-  await page.getByLabel('Unload when idle').blur();
+  await page.getByLabel('Unload when idle', { exact: true }).fill('1h');
+  await page.getByLabel('Unload when idle', { exact: true }).blur();
   await page.getByText('Saved').first().waitFor();
   const text = readFileSync(join(home, 'data', 'config.toml'), 'utf8');
   assert.equal(text, '# mine\nmax_models = 4 # not two\nidle_ttl = "1h"\n');
@@ -33,8 +33,8 @@ test('a setting is saved with the comments around it, and counts after a restart
 
   server = await start({ home });
   const again = await openPage(browser, server.url, { path: 'settings' });
-  await again.page.getByLabel('Models in memory').waitFor();
-  assert.equal(await again.page.getByLabel('Models in memory').inputValue(), '4');
+  await again.page.getByLabel('Models in memory', { exact: true }).waitFor();
+  assert.equal(await again.page.getByLabel('Models in memory', { exact: true }).inputValue(), '4');
   assert.equal(await again.page.getByText('After a restart').count(), 0);
   await again.page.getByRole('button', { name: 'Reset Models in memory' }).click();
   await again.page.getByText('Saved').first().waitFor();
@@ -48,12 +48,12 @@ test('a value that no start would take is refused beside its field, and what was
   const server = await start({ models: [] });
   const open = await openPage(browser, server.url, { path: 'settings' });
   const { page } = open;
-  const ttl = page.getByLabel('Unload when idle');
+  const ttl = page.getByLabel('Unload when idle', { exact: true });
   await ttl.fill('soon');
   await ttl.press('Enter');
   await page.getByRole('alert').getByText('is no time').waitFor();
   assert.equal(await ttl.inputValue(), 'soon');
-  const host = page.getByLabel('Address');
+  const host = page.getByLabel('Address', { exact: true });
   await host.fill('0.0.0.0');
   await host.press('Enter');
   await page.getByRole('alert').getByText('without a key').waitFor();
@@ -65,7 +65,7 @@ test('a value that no start would take is refused beside its field, and what was
 test('what a variable sets is shown as such and cannot be changed', async () => {
   const server = await start({ models: [], env: { PERCH_MAX_MODELS: '5' } });
   const open = await openPage(browser, server.url, { path: 'settings' });
-  const field = open.page.getByLabel('Models in memory');
+  const field = open.page.getByLabel('Models in memory', { exact: true });
   await field.waitFor();
   assert.equal(await field.inputValue(), '5');
   assert.ok(await field.isDisabled());
@@ -120,7 +120,7 @@ test('light and dark can be chosen and stay chosen', async () => {
   await page.getByRole('button', { name: 'System' }).waitFor();
   assert.equal(await ground(), 'rgb(30, 30, 32)');
   await page.getByRole('button', { name: 'System' }).click();
-  assert.equal(await ground(), 'rgb(255, 255, 255)');
+  await page.waitForFunction(() => getComputedStyle(document.body).backgroundColor === 'rgb(255, 255, 255)');
   await open.close();
   await server.end();
 });
