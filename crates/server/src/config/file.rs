@@ -16,9 +16,16 @@ struct ModelsFile {
 }
 
 /// What the two files say; files that are not there say nothing. Relative paths in them become absolute.
-pub(super) fn layer(data_dir: &Path) -> Result<Layer, ConfigError> {
-    let config: Layer = read(&data_dir.join("config.toml"))?;
-    let models: ModelsFile = read(&data_dir.join("models.toml"))?;
+pub(crate) fn layer(data_dir: &Path) -> Result<Layer, ConfigError> {
+    let path = data_dir.join("config.toml");
+    layer_with(data_dir, &text(&path)?.unwrap_or_default())
+}
+
+/// The same, if `config.toml` held `config`.
+pub(crate) fn layer_with(data_dir: &Path, config: &str) -> Result<Layer, ConfigError> {
+    let config: Layer = parse(&data_dir.join("config.toml"), config)?;
+    let path = data_dir.join("models.toml");
+    let models: ModelsFile = parse(&path, &text(&path)?.unwrap_or_default())?;
     let models = (!models.models.is_empty()).then_some(models.models);
     let mut layer = config.overlaid(Layer { models, ..Layer::default() });
     for path in layer.models_dirs.iter_mut().flatten() {
@@ -30,13 +37,17 @@ pub(super) fn layer(data_dir: &Path) -> Result<Layer, ConfigError> {
     Ok(layer)
 }
 
-fn read<T: DeserializeOwned + Default>(path: &Path) -> Result<T, ConfigError> {
-    let text = match std::fs::read_to_string(path) {
-        Ok(text) => text,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(T::default()),
-        Err(source) => return Err(ConfigError::Io { path: path.to_owned(), source }),
-    };
-    toml::from_str(&text).map_err(|error| ConfigError::File {
+/// The text of a file, if it is there.
+pub(crate) fn text(path: &Path) -> Result<Option<String>, ConfigError> {
+    match std::fs::read_to_string(path) {
+        Ok(text) => Ok(Some(text)),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(source) => Err(ConfigError::Io { path: path.to_owned(), source }),
+    }
+}
+
+fn parse<T: DeserializeOwned>(path: &Path, text: &str) -> Result<T, ConfigError> {
+    toml::from_str(text).map_err(|error| ConfigError::File {
         path: path.to_owned(),
         message: error.to_string().trim_end().to_owned(),
     })

@@ -4,8 +4,10 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
+use perch_model::Quantize;
+
 use serde::de::{Error, Visitor};
-use serde::{Deserialize, Deserializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// A number of bytes: `4294967296`, `4GiB`, `4G` (1024 each), `4GB` (1000 each).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -112,6 +114,40 @@ impl<'de> Deserialize<'de> for Lifetime {
     }
 }
 
+/// As it would be read again: the largest unit that leaves a whole number.
+impl Serialize for ByteSize {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let units = [(1u64 << 40, "TiB"), (1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB"), (1, "B")];
+        let exact = units.into_iter().find(|&(size, _)| self.0 >= size && self.0.is_multiple_of(size));
+        let (size, unit) = exact.unwrap_or((1, "B"));
+        serializer.collect_str(&format_args!("{}{unit}", self.0 / size))
+    }
+}
+
+/// As it would be read again: the largest unit that leaves a whole number.
+impl Serialize for Lifetime {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let Some(time) = self.0 else { return serializer.serialize_str("never") };
+        let seconds = time.as_secs();
+        let units = [(86_400, "d"), (3_600, "h"), (60, "m"), (1, "s")];
+        let exact = units.into_iter().find(|&(unit, _)| seconds >= unit && seconds.is_multiple_of(unit));
+        let (unit, name) = exact.unwrap_or((1, "s"));
+        serializer.collect_str(&format_args!("{}{name}", seconds / unit))
+    }
+}
+
+/// Writes a quantisation as [`written`] reads it.
+pub(super) fn quantize_name<S: Serializer>(value: &Option<Quantize>, to: S) -> Result<S::Ok, S::Error> {
+    let name = value.map(|quantize| match quantize {
+        Quantize::Q8_0 => "q8_0",
+        Quantize::Q4_0 => "q4_0",
+        Quantize::Q4K => "q4_k",
+        Quantize::Q6K => "q6_k",
+        _ => "other",
+    });
+    name.serialize(to)
+}
+
 /// Reads any type that is written as one word.
 pub(super) fn written<'de, T, D>(deserializer: D) -> Result<Option<T>, D::Error>
 where
@@ -151,6 +187,24 @@ mod tests {
         assert_eq!(time("-1"), Ok(None));
         for bad in ["", "m", "-2", "15 minutes", "99999999999999999999d"] {
             assert!(time(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn what_is_written_reads_as_the_same() {
+        for bytes in [0, 1, 1023, 1024, 3 << 29, 16 << 20, 1 << 40, (1 << 30) + 1] {
+            let text = serde_json::to_value(ByteSize(bytes)).unwrap();
+            assert_eq!(text.as_str().unwrap().parse(), Ok(ByteSize(bytes)), "{text}");
+        }
+        for seconds in [Some(0), Some(1), Some(90), Some(900), Some(7_200), Some(86_400), None] {
+            let time = Lifetime(seconds.map(Duration::from_secs));
+            let text = serde_json::to_value(time).unwrap();
+            assert_eq!(text.as_str().unwrap().parse(), Ok(time), "{text}");
+        }
+        assert_eq!(serde_json::to_value(ByteSize(3 << 29)).unwrap(), "1536MiB");
+        for name in ["q8_0", "q4_0", "q4_k", "q6_k"] {
+            let layer = crate::config::Layer { quantize: name.parse().ok(), ..Default::default() };
+            assert_eq!(serde_json::to_value(layer).unwrap()["quantize"], name);
         }
     }
 }
