@@ -152,6 +152,16 @@ impl Catalogue {
     /// The model called `name`: one that is configured so, else one that is found, else the one whose alias with a `*`
     /// fits best. Blocks.
     pub(crate) fn find(&self, name: &str) -> Result<Entry, ApiError> {
+        let entry = self.look_up(name)?;
+        // What can be asked for is listed as well.
+        let mut listed = self.listed.lock();
+        if listed.as_ref().is_some_and(|listed| listed.entries.iter().all(|known| known.id != entry.id)) {
+            *listed = None;
+        }
+        Ok(entry)
+    }
+
+    fn look_up(&self, name: &str) -> Result<Entry, ApiError> {
         let settings = self.settings();
         if let Some(config) = settings.iter().find(|model| model.answers_to(name)) {
             return self.configured(config);
