@@ -29,7 +29,7 @@ fn smallest_model(program: &Path, args: &[String]) -> Option<String> {
     let output = Command::new(program).args(["list", "--json"]).args(places).output().ok()?;
     let models: Vec<Value> = serde_json::from_slice(&output.stdout).ok()?;
     // Without a model of its own, the server answers with its built-in guide.
-    let installed = models.iter().filter(|model| model["source"] != "built_in");
+    let installed = models.iter().filter(|model| model["store"] != "built_in");
     let smallest = installed.min_by_key(|model| model["size_bytes"].as_u64())?;
     smallest["id"].as_str().map(str::to_string)
 }
