@@ -6,6 +6,6 @@ mod names;
 
 pub use keys::{KeyConfig, Scope};
 
-pub(crate) use guard::{Guard, LocalIp, guard, require};
+pub(crate) use guard::{Guard, LocalIp, Trusted, guard, require};
 pub(crate) use keys::{KeyRing, check_keys};
 pub(crate) use names::{Allowed, check_lists};

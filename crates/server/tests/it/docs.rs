@@ -1,8 +1,8 @@
 //! `/openapi.json`, `/docs` and `/redoc`.
 
-use serde_json::json;
+use http::Method;
 
-use crate::support::Server;
+use crate::support::{Server, send};
 
 #[tokio::test]
 async fn every_described_route_exists_and_the_description_is_sound() {
@@ -11,14 +11,15 @@ async fn every_described_route_exists_and_the_description_is_sound() {
     assert!(spec["openapi"].as_str().unwrap().starts_with("3.1"));
     let paths = spec["paths"].as_object().unwrap();
     for (path, methods) in paths {
-        let path = path.replace("{id}", "tiny");
+        let parts = path.split('/').map(|part| if part.starts_with('{') { "tiny" } else { part });
+        let path = parts.collect::<Vec<_>>().join("/");
+        // No route does this, and the answer says what it does instead.
+        let purge = Method::from_bytes(b"PURGE").unwrap();
+        let answer = send(server.address(), purge, &path, &[], None).await;
+        assert_eq!(answer.status, 405, "{path}: {}", answer.text());
+        let allowed = answer.headers["allow"].to_str().unwrap();
         for method in methods.as_object().unwrap().keys() {
-            let answer = match method.as_str() {
-                "post" => server.post(&path, &json!({})).await,
-                _ if path == "/api/events" => continue,
-                _ => server.get(&path).await,
-            };
-            assert!(![404, 405].contains(&answer.status.as_u16()), "{method} {path}: {}", answer.status);
+            assert!(allowed.contains(&method.to_uppercase()), "{method} {path}: {allowed}");
         }
     }
     for path in
