@@ -83,8 +83,9 @@ pub struct RemoteFile {
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct RawModel {
-    #[serde(alias = "modelId")]
-    id: String,
+    /// The hub sends both, older mirrors only the second.
+    id: Option<String>,
+    model_id: Option<String>,
     downloads: Option<Value>,
     likes: Option<Value>,
     last_modified: Option<String>,
@@ -112,8 +113,8 @@ struct RawFile {
 
 #[derive(Deserialize)]
 struct RawLfs {
-    #[serde(alias = "oid")]
     sha256: Option<String>,
+    oid: Option<String>,
     size: Option<u64>,
 }
 
@@ -123,7 +124,9 @@ impl RawModel {
     /// # Errors
     /// When its name is none.
     pub(super) fn summary(&self) -> Result<RepoSummary, HubError> {
-        let id = RepoId::new(&self.id).map_err(|error| HubError::Invalid(error.to_string()))?;
+        let name = self.id.as_ref().or(self.model_id.as_ref());
+        let name = name.ok_or_else(|| HubError::Invalid("a model without a name".to_owned()))?;
+        let id = RepoId::new(name).map_err(|error| HubError::Invalid(error.to_string()))?;
         let number = |value: &Option<Value>| value.as_ref().and_then(Value::as_u64).unwrap_or(0);
         let config = self.config.as_ref();
         let architecture = config.and_then(|c| c.pointer("/architectures/0")?.as_str().map(plain));
@@ -186,7 +189,8 @@ impl RawModel {
 impl RawFile {
     fn checked(self, path: RepoPath) -> RemoteFile {
         let lfs = self.lfs.as_ref();
-        let tag = lfs.and_then(|lfs| lfs.sha256.as_deref()).or(self.blob_id.as_deref());
+        let tag =
+            lfs.and_then(|lfs| lfs.sha256.as_deref().or(lfs.oid.as_deref())).or(self.blob_id.as_deref());
         RemoteFile {
             path,
             size: lfs.and_then(|lfs| lfs.size).or(self.size).unwrap_or(0),
@@ -274,7 +278,7 @@ mod tests {
     #[test]
     fn an_answer_is_read_leniently_and_its_names_are_checked() {
         let info = model(json!({
-            "id": "Qwen/Qwen3-0.6B-GGUF", "sha": "a".repeat(40), "gated": "manual", "likes": "many", "new_field": {},
+            "id": "Qwen/Qwen3-0.6B-GGUF", "modelId": "Qwen/Qwen3-0.6B-GGUF", "_id": "66", "sha": "a".repeat(40), "gated": "manual", "likes": "many", "new_field": {},
             "tags": ["gguf", "base_model:quantized:Qwen/Qwen3-0.6B", "license:apache-2.0"],
             "gguf": {"total": 596_049_920_u64, "architecture": "qwen3", "context_length": 40_960, "chat_template": "{{x}}"},
             "siblings": [
