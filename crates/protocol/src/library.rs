@@ -117,7 +117,7 @@ pub struct LocalMemory {
     pub kv_bytes: u64,
     /// All of it, with what is left to the system.
     pub total_bytes: u64,
-    /// Whether it could be loaded now; idle models make room.
+    /// Whether so much memory is free now. Loading it can make room by letting idle models go.
     pub fits: bool,
 }
 

@@ -59,16 +59,17 @@ impl Storage {
     fn name_all(&self, found: &mut [Found]) {
         let survey = self.library.survey();
         let first = |files: &[PathBuf]| files.first().and_then(|file| file.canonicalize().ok());
-        let known: HashMap<PathBuf, &str> = survey
-            .models
-            .iter()
-            .filter_map(|model| Some((first(&model.files)?, model.id.as_str())))
-            .collect();
+        let entries = self.settings_file().entries().unwrap_or_default();
+        let data_dir = &self.library.config().data_dir;
+        let referenced = entries.iter().filter_map(|entry| {
+            let model = self.library.at_path(&data_dir.join(entry.path.as_ref()?)).ok()?;
+            Some((first(&model.files)?, entry.id.as_str()))
+        });
+        let listed = survey.models.iter().filter_map(|model| Some((first(&model.files)?, model.id.as_str())));
+        let known: HashMap<PathBuf, &str> = referenced.chain(listed).collect();
         let mut ids: HashSet<String> =
             survey.models.iter().map(|model| model.id.to_ascii_lowercase()).collect();
-        ids.extend(
-            self.settings_file().entries().unwrap_or_default().iter().map(|e| e.id.to_ascii_lowercase()),
-        );
+        ids.extend(entries.iter().map(|entry| entry.id.to_ascii_lowercase()));
         let mut names = HashSet::new();
         for model in found {
             if !names.insert(model.name.clone()) {
@@ -82,11 +83,7 @@ impl Storage {
             let free = wanted.iter().find(|id| !ids.contains(&id.to_ascii_lowercase()));
             match free {
                 Some(id) => model.id = id.clone(),
-                None => {
-                    model.obstacle.get_or_insert_with(|| {
-                        format!("the library has another model `{}`; give this one another id", model.id)
-                    });
-                }
+                None => model.name_is_taken = true,
             }
             ids.insert(model.id.to_ascii_lowercase());
         }
@@ -136,6 +133,7 @@ fn from_candidate(candidate: Candidate) -> Found {
         known_as: None,
         notes: Vec::new(),
         obstacle,
+        name_is_taken: false,
         place: Place { folders, files },
         params: OllamaParams::default(),
     }
@@ -157,6 +155,7 @@ fn from_ollama(model: OllamaModel) -> Found {
         known_as: None,
         notes: model.notes,
         obstacle: model.obstacle,
+        name_is_taken: false,
         place: Place { folders, files: vec![file] },
         params: model.params,
     }
@@ -195,6 +194,7 @@ impl Found {
             );
         }
         self.id = id.to_owned();
+        self.name_is_taken = false;
         if mode == ImportMode::Reference {
             return Ok(());
         }

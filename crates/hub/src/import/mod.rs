@@ -89,6 +89,8 @@ pub struct Found {
     pub notes: Vec<String>,
     /// Why it cannot be imported.
     pub obstacle: Option<String>,
+    /// Whether the library calls another model so.
+    name_is_taken: bool,
     /// Where it would lie: folders below Perch's, and the names of its files.
     place: place::Place,
     params: OllamaParams,
@@ -222,6 +224,9 @@ impl Storage {
     ) -> Result<Imported, String> {
         if let Some(obstacle) = &found.obstacle {
             return Err(obstacle.clone());
+        }
+        if found.name_is_taken {
+            return Err(format!("the library has another model `{}`; give this one another id", found.id));
         }
         let checked = check(&found.from).map_err(|reason| format!("it cannot be used: {reason}"))?;
         let settings = found.settings(options.profile, checked.context_length);

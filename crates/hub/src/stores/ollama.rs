@@ -7,6 +7,7 @@ use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
+use serde_json::{Map, Value};
 
 use crate::folder::read_json;
 use crate::names;
@@ -40,6 +41,19 @@ pub struct OllamaModel {
     pub obstacle: Option<String>,
 }
 
+/// The keys of a `params` layer that Perch has as well.
+const TAKEN_OVER: [&str; 9] = [
+    "temperature",
+    "top_p",
+    "top_k",
+    "min_p",
+    "repeat_penalty",
+    "presence_penalty",
+    "frequency_penalty",
+    "num_ctx",
+    "num_predict",
+];
+
 /// What a `params` layer may say. Others of its keys belong to Ollama's own runner.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[allow(missing_docs)]
@@ -53,8 +67,6 @@ pub struct OllamaParams {
     pub frequency_penalty: Option<f32>,
     pub num_ctx: Option<u64>,
     pub num_predict: Option<i64>,
-    #[serde(default)]
-    pub stop: Vec<String>,
 }
 
 #[derive(Deserialize)]
@@ -140,12 +152,13 @@ fn read(root: &Path, path: &Path) -> Option<OllamaModel> {
     let blobs: Vec<String> = manifest.layers.iter().chain(&manifest.config).filter_map(Layer::blob).collect();
     let blob = |layer: &Layer| layer.blob().map(|name| root.join("blobs").join(name));
     let weights = manifest.of_kind("model").find_map(blob)?;
-    let params = manifest
-        .of_kind("params")
-        .find_map(blob)
-        .and_then(|path| read_json(&path, MAX_JSON))
-        .unwrap_or_default();
-    let mut notes = Vec::new();
+    let stored: Option<Map<String, Value>> =
+        manifest.of_kind("params").find_map(blob).and_then(|path| read_json(&path, MAX_JSON));
+    let stored = stored.unwrap_or_default();
+    let left: Vec<&str> = stored.keys().map(String::as_str).filter(|key| !TAKEN_OVER.contains(key)).collect();
+    let left = (!left.is_empty()).then(|| format!("its parameters {} are not taken over", left.join(", ")));
+    let params = serde_json::from_value(Value::Object(stored.clone())).unwrap_or_default();
+    let mut notes: Vec<String> = left.into_iter().collect();
     let mut note = |kind: &str, text: &str| {
         if manifest.of_kind(kind).next().is_some() {
             notes.push(text.to_owned());

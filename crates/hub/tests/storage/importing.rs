@@ -76,6 +76,8 @@ fn a_reference_is_an_entry_and_nothing_else_and_comments_stay() {
     assert!(text.contains("context = 4096") && text.contains("quantize = \"q4_k\""), "{text}");
     assert!(text.contains("max_tokens = 1024") && text.contains(file.to_str().unwrap()), "{text}");
     assert!(!home.path("data/models").exists());
+    let again = home.import(&ImportSource::Path(file.clone()), &with(ImportMode::Reference));
+    assert!(again.skipped[0].1.contains("already, as `m-F16`"), "{:?}", again.skipped);
 
     assert!(home.storage().settings_file().remove("m-F16").unwrap());
     let text = fs::read_to_string(home.path("data/models.toml")).unwrap();
@@ -178,7 +180,8 @@ fn ollamas_weights_are_used_in_place_with_what_its_parameters_say() {
     let ids: Vec<&str> = report.imported.iter().map(|one| one.id.as_str()).collect();
     assert_eq!(ids, ["llama3.2-3b", "user/mine:mine"]);
     assert!(report.skipped[0].1.contains("adapter"), "{:?}", report.skipped);
-    assert!(report.imported[0].found.notes[0].contains("template"), "{:?}", report.imported[0].found.notes);
+    let notes = &report.imported[0].found.notes;
+    assert!(notes[0].contains("stop, mirostat") && notes[1].contains("template"), "{notes:?}");
     assert_eq!(fs::read_to_string(&home.model("llama3.2-3b").path).unwrap(), "GGUFllama");
     assert_eq!(home.library().find("llama3.2:3b").unwrap().id, "llama3.2-3b");
     let text = fs::read_to_string(home.path("data/models.toml")).unwrap();
