@@ -6,11 +6,13 @@
 mod api;
 mod desktop;
 mod fixtures;
+mod hub;
 mod process;
 
 pub use api::{Answer, Api};
 pub use desktop::{desktop, play};
 pub use fixtures::{RandomModel, client_libraries, stories, write_config};
+pub use hub::{Faults, HubRepo, LocalHub, Seen, oid};
 pub use process::{Perch, Server, perch};
 
 /// Says why this test cannot run here, and returns from it.

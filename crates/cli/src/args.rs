@@ -13,6 +13,7 @@ use perch_model::Quantize;
 Examples:
   perch serve --models-dir ~/models        Serve every model in a folder on http://127.0.0.1:8080
   perch run Qwen/Qwen3-0.6B \"Why is the sky blue?\"
+  perch pull unsloth/Qwen3-0.6B-GGUF       Download a model
   perch list                               Show the models on this machine
 
 Settings are read from config.toml in the data folder, then from PERCH_* variables, then from flags.")]
@@ -48,6 +49,10 @@ pub(crate) enum Command {
     /// List the models on this machine
     #[command(visible_alias = "ls")]
     List(List),
+    /// Search the Hugging Face hub for models
+    Search(crate::search::Search),
+    /// Download a model from the Hugging Face hub
+    Pull(crate::pull::Pull),
     /// Show what a running server is doing
     Ps(Ps),
     /// Measure how fast a model runs here

@@ -11,7 +11,9 @@ mod logging;
 mod models;
 mod progress;
 mod ps;
+mod pull;
 mod run;
+mod search;
 mod serve;
 mod text;
 
@@ -57,6 +59,16 @@ async fn dispatch(cli: Cli) -> Result<ExitCode> {
             let config = config(global, layer(Some(&args.library), None))?;
             logging::start(&config, "warn");
             list::run(args, &models::library(&config), &config)?;
+        }
+        Command::Search(args) => {
+            let config = config(global, layer(Some(&args.library), None))?;
+            logging::start(&config, "error");
+            search::run(args, &config).await?;
+        }
+        Command::Pull(args) => {
+            let config = config(global, Layer::default())?;
+            logging::start(&config, "error");
+            return pull::run(args, &config).await;
         }
         Command::Ps(args) => ps::run(args, &config(global, Layer::default())?).await?,
         Command::Bench(args) => {
