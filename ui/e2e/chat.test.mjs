@@ -9,7 +9,7 @@ import { start } from './server.mjs';
 let server;
 let browser;
 before(async () => {
-  server = await start({ models: ['tiny-one', 'tiny-two'] });
+  server = await start({ models: ['tiny-one', 'slow-one=small:f32'] });
   browser = await openBrowser();
 });
 after(async () => {
@@ -19,10 +19,10 @@ after(async () => {
 
 const message = (page) => page.getByRole('textbox', { name: 'Message', exact: true });
 
-async function newChat(limit) {
+async function newChat(limit, model = 'tiny-one') {
   const open = await openPage(browser, server.url, { path: 'chat' });
   const { page } = open;
-  await page.getByLabel('Model', { exact: true }).selectOption('tiny-one');
+  await page.getByLabel('Model', { exact: true }).selectOption(model);
   if (limit) {
     await page.getByRole('button', { name: 'Options' }).click();
     await page.getByLabel('Most tokens').fill(String(limit));
@@ -50,7 +50,7 @@ test('an answer streams in, is measured, and is there after a reload', async () 
 });
 
 test('an answer can be stopped, and what was written stays', async () => {
-  const open = await newChat(1500);
+  const open = await newChat(1500, 'slow-one');
   const { page } = open;
   await message(page).fill('Go on and on');
   await message(page).press('Enter');

@@ -70,7 +70,7 @@ license: apache-2.0
 /** As much of the hub as one model takes. */
 async function hub() {
   const model = {
-    _id: '1', id: 'somebody/harm-GGUF', modelId: 'somebody/harm-GGUF', author: 'somebody', sha: 'f'.repeat(40),
+    id: 'somebody/harm-GGUF', author: 'somebody', sha: 'f'.repeat(40),
     lastModified: '2026-01-01T00:00:00.000Z', private: false, disabled: false, gated: false, downloads: 10, likes: 2,
     tags: ['gguf', 'license:apache-2.0'], pipeline_tag: 'text-generation', createdAt: '2026-01-01T00:00:00.000Z',
     gguf: { total: 1000, architecture: 'llama', context_length: 512 },

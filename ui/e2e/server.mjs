@@ -21,8 +21,10 @@ export function makeHome({ models = ['tiny-one'], config = '' } = {}) {
   const home = mkdtempSync(join(tmpdir(), 'perch-ui-'));
   const folder = join(home, 'data', 'models');
   mkdirSync(folder, { recursive: true });
-  for (const name of models) {
-    execFileSync(perch, ['bench', '--random', 'tiny:f32', '--write', join(folder, `${name}.gguf`)], {
+  // `name`, or `name=SHAPE:TYPE` for another than the smallest.
+  for (const model of models) {
+    const [name, recipe = 'tiny:f32'] = model.split('=');
+    execFileSync(perch, ['bench', '--random', recipe, '--write', join(folder, `${name}.gguf`)], {
       env: environment(home),
       stdio: 'ignore',
     });

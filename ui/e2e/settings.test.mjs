@@ -26,8 +26,9 @@ test('a setting is saved with the comments around it, and counts after a restart
   await page.getByLabel('Unload when idle', { exact: true }).fill('1h');
   await page.getByLabel('Unload when idle', { exact: true }).blur();
   await page.getByText('Saved').first().waitFor();
-  const text = readFileSync(join(home, 'data', 'config.toml'), 'utf8');
-  assert.equal(text, '# mine\nmax_models = 4 # not two\nidle_ttl = "1h"\n');
+  const text = () => readFileSync(join(home, 'data', 'config.toml'), 'utf8');
+  for (let tries = 0; tries < 50 && !text().includes('idle_ttl'); tries += 1) await page.waitForTimeout(100);
+  assert.equal(text(), '# mine\nmax_models = 4 # not two\nidle_ttl = "1h"\n');
   await open.close();
   await server.stop();
 
