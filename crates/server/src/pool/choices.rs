@@ -96,7 +96,7 @@ mod tests {
         let choices = Choices::open(&folder);
         assert_eq!(choices.get(), Chosen::default());
         choices.change(|chosen| chosen.default_model = Some("a/b".into())).unwrap();
-        choices.change(|chosen| drop(chosen.pins.insert("c".into(), true))).unwrap();
+        choices.change(|chosen| chosen.pins.extend([("c".into(), true)])).unwrap();
         let again = Choices::open(&folder);
         assert_eq!(again.get(), choices.get());
         assert_eq!(again.get().default_model.as_deref(), Some("a/b"));
