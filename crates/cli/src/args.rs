@@ -6,6 +6,8 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use perch_model::Quantize;
 
+use perch_server::ByteSize;
+
 /// Runs open language models on this machine and serves them to any client that speaks OpenAI's API.
 #[derive(Debug, Parser)]
 #[command(name = "perch", version, max_term_width = 100, propagate_version = false)]
@@ -49,12 +51,28 @@ pub(crate) enum Command {
     /// List the models on this machine
     #[command(visible_alias = "ls")]
     List(List),
+    /// Show what is known about a model
+    Show(crate::show::Show),
+    /// Delete a model from this machine
+    Rm(crate::rm::Rm),
+    /// Take over models from a folder, LM Studio, Ollama or the Hugging Face cache
+    Import(crate::import::Import),
+    /// Show what models take on the disks
+    Du(crate::du::Du),
+    /// Remove what no model needs
+    Prune(crate::prune::Prune),
+    /// Write a smaller GGUF file of a model
+    Quantize(crate::quantize::Quantize),
     /// Search the Hugging Face hub for models
     Search(crate::search::Search),
     /// Download a model from the Hugging Face hub
     Pull(crate::pull::Pull),
     /// Show what a running server is doing
     Ps(Ps),
+    /// Load a model into a running server
+    Load(Load),
+    /// Unload a model from a running server
+    Unload(Unload),
     /// Measure how fast a model runs here
     Bench(Bench),
     /// Print a script that completes commands in a shell
@@ -87,6 +105,9 @@ pub(crate) struct Serve {
     /// Models in memory at once [default: 2]
     #[arg(long, value_name = "N")]
     pub(crate) max_models: Option<usize>,
+    /// Memory that all models together may take, such as 16GiB [default: what the machine has]
+    #[arg(long, value_name = "SIZE")]
+    pub(crate) memory_limit: Option<ByteSize>,
     /// Model to load now, and to use where a request names none: an id, a file or a folder
     #[arg(long, value_name = "MODEL")]
     pub(crate) model: Option<String>,
@@ -105,8 +126,8 @@ Examples:
   perch run ./model.gguf --max-tokens 50 \"Tell me a story\"
   cat letter.txt | perch run \"Put this into simple words\"
 
-With one argument, it is the prompt, and the default model answers: the one that is configured, or
-else the only one there is. Text that is piped in is put after the prompt.")]
+With one argument, it is the prompt, and the default model answers: the one that is configured or
+chosen, or else the only or the newest one. Text that is piped in is put after the prompt.")]
 pub(crate) struct Run {
     // Not a doc comment: rustdoc would take the brackets for a link.
     #[arg(value_name = "MODEL|PROMPT", num_args = 0..=2, help = "A model, if not the default one, and the prompt")]
@@ -140,15 +161,69 @@ pub(crate) struct List {
 
 #[derive(Debug, Args)]
 pub(crate) struct Ps {
+    #[command(flatten)]
+    pub(crate) server: ServerArgs,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  perch load Qwen/Qwen3-0.6B
+  perch load Qwen/Qwen3-0.6B --keep-alive 2h
+  perch load Qwen/Qwen3-0.6B --pin           Keep it in memory, also after a restart of the server
+
+Requests load models by themselves; this only spares the first one the wait.")]
+pub(crate) struct Load {
+    /// Model to load
+    #[arg(value_name = "MODEL")]
+    pub(crate) model: String,
+    /// How long it stays in memory unused: 30s, 15m, 2h, never [default: as configured]
+    #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
+    pub(crate) keep_alive: Option<String>,
+    /// Keep it in memory whatever else is asked for
+    #[arg(long)]
+    pub(crate) pin: bool,
+    #[command(flatten)]
+    pub(crate) server: ServerArgs,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  perch unload Qwen/Qwen3-0.6B
+  perch unload Qwen/Qwen3-0.6B --wait        Let it finish what it is answering
+  perch unload Qwen/Qwen3-0.6B --unpin
+
+A model that is answering is not unloaded unless --wait or --force says so.")]
+pub(crate) struct Unload {
+    /// Model to unload
+    #[arg(value_name = "MODEL")]
+    pub(crate) model: String,
+    /// If it is in use, wait until it is not
+    #[arg(long, conflicts_with = "force")]
+    pub(crate) wait: bool,
+    /// If it is in use, end what it is answering with an error
+    #[arg(long)]
+    pub(crate) force: bool,
+    /// Take its pin away as well
+    #[arg(long)]
+    pub(crate) unpin: bool,
+    #[command(flatten)]
+    pub(crate) server: ServerArgs,
+}
+
+/// Which running server a command speaks to.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct ServerArgs {
     /// Address of the server [default: as configured]
     #[arg(long, value_name = "URL")]
     pub(crate) url: Option<String>,
     /// API key of the server [default: as configured]
     #[arg(long, value_name = "KEY")]
     pub(crate) api_key: Option<String>,
-    /// Print JSON
-    #[arg(long)]
-    pub(crate) json: bool,
 }
 
 #[derive(Debug, Args)]

@@ -1,13 +1,19 @@
 //! A small HTTP client for a Perch server on this machine or in this process.
 
+use std::net::IpAddr;
+
 use anyhow::{Context, Result, anyhow, bail};
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Bytes, Incoming};
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
 use perch_protocol::ErrorEnvelope;
+use perch_server::{Config, Scope};
+use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::net::TcpStream;
+
+use crate::args::ServerArgs;
 
 /// Longest answer that is read whole.
 const MAX_ANSWER: usize = 16 << 20;
@@ -40,9 +46,26 @@ impl Client {
         Ok(Self { authority: format!("{}:{port}", authority.host()), key })
     }
 
+    /// A client of the server that was named, or of the one that is configured.
+    pub(crate) fn of(server: &ServerArgs, config: &Config) -> Result<Self> {
+        let url = server.url.clone().unwrap_or_else(|| url_of(config));
+        // A configured key that may administer.
+        let admin = config.keys.iter().filter(|key| key.scopes.contains(&Scope::Admin));
+        let key = server.api_key.clone().or_else(|| admin.clone().find_map(|key| key.key.clone()));
+        Self::new(&url, key)
+    }
+
     /// Reads a JSON answer.
     pub(crate) async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T> {
-        let response = self.send("GET", path, None).await?;
+        Self::read(self.send("GET", path, None).await?).await
+    }
+
+    /// Sends JSON and reads a JSON answer.
+    pub(crate) async fn ask<T: DeserializeOwned>(&self, path: &str, body: &impl Serialize) -> Result<T> {
+        Self::read(self.send("POST", path, Some(serde_json::to_string(body)?)).await?).await
+    }
+
+    async fn read<T: DeserializeOwned>(response: Response<Incoming>) -> Result<T> {
         let body = http_body_util::Limited::new(response.into_body(), MAX_ANSWER);
         let bytes =
             body.collect().await.map_err(|error| anyhow!("the answer broke off: {error}"))?.to_bytes();
@@ -82,6 +105,17 @@ impl Client {
             Err(_) => bail!("the server answered {status}"),
         }
     }
+}
+
+/// The configured address as seen from this machine.
+fn url_of(config: &Config) -> String {
+    let host = match config.host.parse::<IpAddr>() {
+        Ok(IpAddr::V4(all)) if all.is_unspecified() => "127.0.0.1".to_string(),
+        Ok(IpAddr::V6(all)) if all.is_unspecified() => "[::1]".to_string(),
+        Ok(IpAddr::V6(one)) => format!("[{one}]"),
+        _ => config.host.clone(),
+    };
+    format!("http://{host}:{}", config.port)
 }
 
 /// Server-sent events as they arrive.

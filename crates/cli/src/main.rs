@@ -6,15 +6,22 @@
 mod args;
 mod bench;
 mod client;
+mod du;
+mod import;
 mod list;
+mod load;
 mod logging;
 mod models;
 mod progress;
+mod prune;
 mod ps;
 mod pull;
+mod quantize;
+mod rm;
 mod run;
 mod search;
 mod serve;
+mod show;
 mod text;
 
 use std::process::ExitCode;
@@ -47,8 +54,8 @@ async fn dispatch(cli: Cli) -> Result<ExitCode> {
     match &cli.command {
         Command::Serve(args) => {
             let config = config(global, serve_layer(args))?;
-            logging::start(&config, "info");
-            return serve::run(args, config).await;
+            let logs = logging::start(&config, "info");
+            return serve::run(args, config, logs).await;
         }
         Command::Run(args) => {
             let config = config(global, layer(Some(&args.library), Some(&args.load)))?;
@@ -58,8 +65,14 @@ async fn dispatch(cli: Cli) -> Result<ExitCode> {
         Command::List(args) => {
             let config = config(global, layer(Some(&args.library), None))?;
             logging::start(&config, "warn");
-            list::run(args, &models::library(&config), &config)?;
+            list::run(args, &config)?;
         }
+        Command::Show(args) => show::run(args, &quiet(global, &args.library)?)?,
+        Command::Rm(args) => rm::run(args, &quiet(global, &args.library)?)?,
+        Command::Import(args) => import::run(args, &quiet(global, &args.library)?)?,
+        Command::Du(args) => du::run(args, &quiet(global, &args.library)?)?,
+        Command::Prune(args) => prune::run(args, &quiet(global, &args.library)?)?,
+        Command::Quantize(args) => quantize::run(args, &quiet(global, &args.library)?).await?,
         Command::Search(args) => {
             let config = config(global, layer(Some(&args.library), None))?;
             logging::start(&config, "error");
@@ -71,6 +84,8 @@ async fn dispatch(cli: Cli) -> Result<ExitCode> {
             return pull::run(args, &config).await;
         }
         Command::Ps(args) => ps::run(args, &config(global, Layer::default())?).await?,
+        Command::Load(args) => load::load(args, &config(global, Layer::default())?).await?,
+        Command::Unload(args) => load::unload(args, &config(global, Layer::default())?).await?,
         Command::Bench(args) => {
             let config = config(global, layer(Some(&args.library), Some(&args.load)))?;
             logging::start(&config, "error");
@@ -81,6 +96,13 @@ async fn dispatch(cli: Cli) -> Result<ExitCode> {
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// The configuration of a command that works with the library alone, with the log started for it.
+fn quiet(global: &Global, library: &LibraryArgs) -> Result<Config> {
+    let config = config(global, layer(Some(library), None))?;
+    logging::start(&config, "warn");
+    Ok(config)
 }
 
 /// Everything that was said: files, environment, flags.
@@ -105,6 +127,7 @@ fn layer(library: Option<&LibraryArgs>, load: Option<&LoadArgs>) -> Layer {
         models_dirs: dirs,
         quantize: load.and_then(|load| load.quantize),
         context: load.and_then(|load| load.context),
+        threads: load.and_then(|load| load.threads),
         ..Layer::default()
     }
 }
@@ -115,6 +138,7 @@ fn serve_layer(args: &args::Serve) -> Layer {
         port: args.port,
         api_key: args.api_key.clone(),
         max_models: args.max_models,
+        memory_limit: args.memory_limit,
         model: args.model.clone(),
         ..layer(Some(&args.library), Some(&args.load))
     }

@@ -1,18 +1,17 @@
 //! `perch ps`: what a running server is doing, by its own account.
 
-use std::net::IpAddr;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::Result;
 use perch_protocol::{ModelState, ModelStatus, Status};
-use perch_server::{Config, Scope};
+use perch_server::Config;
 
 use crate::args::Ps;
 use crate::client::Client;
 use crate::text;
 
 pub(crate) async fn run(args: &Ps, config: &Config) -> Result<()> {
-    let client = Client::new(&url(args, config), args.api_key.clone().or_else(|| key(config)))?;
+    let client = Client::of(&args.server, config)?;
     let status: Status = client.get("/api/status").await?;
     if args.json {
         println!("{}", serde_json::to_string_pretty(&status)?);
@@ -41,28 +40,16 @@ pub(crate) async fn run(args: &Ps, config: &Config) -> Result<()> {
         println!("\nNo model is loaded.");
         return Ok(());
     }
-    let rows: Vec<[String; 7]> = status.models.iter().map(row).collect();
-    println!("\n{}", text::table(["MODEL", "STATE", "SIZE", "CONTEXT", "RUNNING", "WAITING", "KV"], &rows));
+    let rows: Vec<[String; 9]> = status.models.iter().map(row).collect();
+    let heads = ["MODEL", "STATE", "WEIGHTS", "KV", "SCRATCH", "CONTEXT", "RUNNING", "WAITING", "UNTIL"];
+    println!("\n{}", text::table(heads, &rows));
+    for problem in status.models.iter().filter_map(|model| model.error.as_ref()) {
+        println!("{}: {}", problem.code, problem.message);
+    }
     Ok(())
 }
 
-/// The address that was given, or the configured one as seen from this machine.
-fn url(args: &Ps, config: &Config) -> String {
-    let host = match config.host.parse::<IpAddr>() {
-        Ok(IpAddr::V4(all)) if all.is_unspecified() => "127.0.0.1".to_string(),
-        Ok(IpAddr::V6(all)) if all.is_unspecified() => "[::1]".to_string(),
-        Ok(IpAddr::V6(one)) => format!("[{one}]"),
-        _ => config.host.clone(),
-    };
-    args.url.clone().unwrap_or_else(|| format!("http://{host}:{}", config.port))
-}
-
-/// A configured key that may see the status.
-fn key(config: &Config) -> Option<String> {
-    config.keys.iter().filter(|key| key.scopes.contains(&Scope::Admin)).find_map(|key| key.key.clone())
-}
-
-fn row(model: &ModelStatus) -> [String; 7] {
+fn row(model: &ModelStatus) -> [String; 9] {
     let state = match model.state {
         ModelState::Loading => "loading",
         ModelState::Ready => "ready",
@@ -70,15 +57,34 @@ fn row(model: &ModelStatus) -> [String; 7] {
         ModelState::Hung => "hung",
         ModelState::Failed => "failed",
     };
+    let default = if model.default { " (default)" } else { "" };
     [
-        model.id.clone(),
+        format!("{}{default}", model.id),
         state.to_string(),
         text::bytes(model.weight_bytes),
+        format!("{} of {}", text::bytes(model.kv_bytes), text::bytes(model.kv_budget_bytes)),
+        text::bytes(model.scratch_bytes),
         model.context_length.map(|length| length.to_string()).unwrap_or_default(),
         model.running.to_string(),
         model.waiting.to_string(),
-        format!("{} of {}", text::bytes(model.kv_bytes), text::bytes(model.kv_budget_bytes)),
+        until(model),
     ]
+}
+
+/// How long the model stays.
+fn until(model: &ModelStatus) -> String {
+    if model.state == ModelState::Failed {
+        return String::new();
+    }
+    let left = model.expires_at.map(|ms| UNIX_EPOCH + Duration::from_millis(ms));
+    let left = left.map(|at| at.duration_since(SystemTime::now()).unwrap_or_default());
+    match (model.outdated, model.pinned, left) {
+        (true, ..) => "unused: settings have changed".to_string(),
+        (_, true, _) => "pinned".to_string(),
+        (.., Some(left)) => format!("in {}", text::duration(left)),
+        (.., None) if model.in_use > 0 => "in use".to_string(),
+        (.., None) => "stays".to_string(),
+    }
 }
 
 fn up_for(started_at: Option<u64>) -> String {
