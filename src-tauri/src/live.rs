@@ -108,10 +108,10 @@ impl Live {
     fn change(&mut self, app: &AppHandle, item: Item) -> Result<()> {
         match (&mut self.handle, &self.item, &item) {
             (Handle::Entry(entry), Item::Line { text: old, .. }, Item::Line { text, .. })
-            | (Handle::Entry(entry), Item::Entry { text: old, .. }, Item::Entry { text, .. }) => {
-                if old != text {
-                    entry.set_text(escaped(text))?;
-                }
+            | (Handle::Entry(entry), Item::Entry { text: old, .. }, Item::Entry { text, .. })
+                if old != text =>
+            {
+                entry.set_text(escaped(text))?;
             }
             (Handle::Check(check), Item::Check { text: old, enabled: was, .. }, Item::Check { .. }) => {
                 let Item::Check { text, checked, enabled, .. } = &item else { return Ok(()) };

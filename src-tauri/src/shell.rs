@@ -22,7 +22,8 @@ use crate::{logging, login, window};
 const PACE: Duration = Duration::from_millis(150);
 /// How often the list of models is looked at again; what is loaded is known at once.
 const MODELS: Duration = Duration::from_secs(60);
-/// A file in the data folder that says that the dashboard has introduced itself.
+/// A file in the data folder that says that the dashboard has introduced itself, and on which port: there it finds again
+/// what it remembers.
 const INTRODUCED: &str = ".introduced";
 
 /// The app's parts. Lives as long as the app.
@@ -48,7 +49,9 @@ impl Shell {
         let logs = logging::start(known.as_ref().and_then(|config| config.log.as_deref()));
         let said: Arc<Mutex<Said>> = Arc::default();
         let control = Control::new(Composer::new(logs, said.clone()));
-        let surface = tauri::async_runtime::block_on(Surface::open(control.clone()));
+        let port = known.and_then(|config| std::fs::read_to_string(config.data_dir.join(INTRODUCED)).ok());
+        let port = port.and_then(|text| text.trim().parse().ok()).unwrap_or(0);
+        let surface = tauri::async_runtime::block_on(Surface::open(control.clone(), port));
         let surface = surface.context("there is no port for the dashboard")?;
         let tray = Arc::new(Tray::new(app)?);
         app.manage(Self {
@@ -208,7 +211,7 @@ async fn keep_drawn(app: AppHandle, tray: Arc<Tray>) {
             looked = None;
         } else if loaded != loaded_now || looked.is_none_or(|at| at.elapsed() >= MODELS) {
             if let Some(pool) = shell.control.pool() {
-                models = pool.list().await.into_iter().map(|entry| entry.id.clone()).collect();
+                models = pool.list().await.iter().map(|entry| entry.id.clone()).collect();
             }
             looked = Some(tokio::time::Instant::now());
         }
@@ -256,16 +259,22 @@ async fn end_on_signal(app: AppHandle) {
 
 /// Opens the dashboard the first time that the app runs.
 fn introduce(app: &AppHandle) {
-    let folder = lock(&app.state::<Shell>().said).data_dir.clone();
-    let mark = folder.join(INTRODUCED);
-    if folder.as_os_str().is_empty() || mark.exists() {
+    let shell = app.state::<Shell>();
+    let folder = lock(&shell.said).data_dir.clone();
+    if folder.as_os_str().is_empty() {
         return;
     }
-    if let Err(error) = std::fs::create_dir_all(&folder).and_then(|()| std::fs::write(&mark, "")) {
+    let (mark, port) = (folder.join(INTRODUCED), shell.surface.port().to_string());
+    let before = std::fs::read_to_string(&mark).ok();
+    if before.as_deref() != Some(&*port)
+        && let Err(error) = std::fs::create_dir_all(&folder).and_then(|()| std::fs::write(&mark, port))
+    {
         tracing::warn!("{} could not be written: {error}", mark.display());
     }
-    let on = app.clone();
-    let _ = app.run_on_main_thread(move || window::show(&on, ""));
+    if before.is_none() {
+        let on = app.clone();
+        let _ = app.run_on_main_thread(move || window::show(&on, ""));
+    }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -11,6 +11,12 @@ use crate::shell::Shell;
 
 const LABEL: &str = "dashboard";
 
+/// WebKit on Linux takes the page's language from the locale, and `C` is none: pages that format numbers in it would fail.
+const LANGUAGE: &str = "try { new Intl.Locale(navigator.language) } catch {
+  Object.defineProperty(Navigator.prototype, 'language', { get: () => 'en-US' });
+  Object.defineProperty(Navigator.prototype, 'languages', { get: () => ['en-US'] });
+}";
+
 /// Shows the dashboard; at `place`, such as `#/models`, if it is not empty.
 pub(crate) fn show(app: &AppHandle, place: &'static str) {
     if let Err(error) = try_show(app, place) {
@@ -36,6 +42,7 @@ fn try_show(app: &AppHandle, place: &'static str) -> tauri::Result<()> {
         .title("Perch")
         .inner_size(1080.0, 760.0)
         .min_inner_size(560.0, 420.0)
+        .initialization_script(LANGUAGE)
         .on_navigation(move |url| {
             let ours = url.origin().ascii_serialization() == origin;
             if !ours {

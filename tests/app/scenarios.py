@@ -157,14 +157,18 @@ def window():
         host.pump(1)
         size = subprocess.run(["xdotool", "getwindowgeometry", again[-1]], capture_output=True, text=True).stdout
         assert "900x700" in size, f"the size is remembered: {size}"
+        with open(os.path.join(app.data, ".introduced")) as port:
+            remembered = port.read()
         children = app.children()
         host.click("Quit Perch")
         assert app.ends() == 0
         host.until(lambda: not [pid for pid in children if os.path.exists(f"/proc/{pid}/exe")], 10, "nothing is left")
-    with App() as app:
+    with App(introduced=False) as app:
         app.ready()
         host.pump(1)
         assert not app.windows(), "the dashboard introduces itself once"
+        with open(os.path.join(app.data, ".introduced")) as port:
+            assert port.read() == remembered, "the page finds what it remembers at the same port"
 
 
 def terminated():
@@ -184,7 +188,8 @@ def dashboard():
     import urllib.request
 
     driver_port = free_port()
-    app = App(port=driver_port + 1, introduced=False, env={"TAURI_WEBVIEW_AUTOMATION": "true"})
+    locale = {"LANG": "C", "LC_ALL": "C"}
+    app = App(port=driver_port + 1, introduced=False, env={"TAURI_WEBVIEW_AUTOMATION": "true", **locale})
     driver = subprocess.Popen(["WebKitWebDriver", f"--port={driver_port}"], env=app.env,
                               stdout=app.log, stderr=app.log)
     manager = subprocess.Popen(["openbox"], stderr=subprocess.DEVNULL)
@@ -207,6 +212,8 @@ def dashboard():
         session = aside(lambda: ask("POST", "/session", wanted))(host)["sessionId"]
         host.wait_item()
         host.until(lambda: script("return document.readyState") == "complete", 30, "the page is there")
+        shown = "return document.getElementById('app').childElementCount"
+        host.until(lambda: script(shown), saying="the dashboard is shown, whatever the locale")
         where = script("return location.href")
         assert "token" not in where, "the token is gone from the address"
         assert script("return document.cookie") == "", "no script sees the cookie"

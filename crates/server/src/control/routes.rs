@@ -83,7 +83,10 @@ pub(crate) async fn stop(State(desk): State<Desk>) -> Result<Json<ServerState>, 
 /// Stops the app's server if it runs, reads its configuration again, and starts it.
 #[utoipa::path(post, path = "/api/server/restart", operation_id = "restart_server", tag = "server",
     request_body(content = Option<StartRequest>), responses((status = 200, body = ServerState)))]
-pub(crate) async fn restart(State(desk): State<Desk>, request: Request) -> Result<Json<ServerState>, ApiError> {
+pub(crate) async fn restart(
+    State(desk): State<Desk>,
+    request: Request,
+) -> Result<Json<ServerState>, ApiError> {
     let StartRequest { port } = wish(request, &desk).await?;
     to_its_end(&desk, |control| async move { control.restart(port).await }).await
 }

@@ -38,12 +38,15 @@ pub struct Surface {
 }
 
 impl Surface {
-    /// Listens on a free loopback port.
+    /// Listens on a free loopback port: `wanted`, if it is one. A browser keeps what a page remembers by its port.
     ///
     /// # Errors
     /// When no port can be had.
-    pub async fn open(control: Control) -> std::io::Result<Self> {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+    pub async fn open(control: Control, wanted: u16) -> std::io::Result<Self> {
+        let listener = match TcpListener::bind((Ipv4Addr::LOCALHOST, wanted)).await {
+            Ok(listener) => listener,
+            Err(_) => TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?,
+        };
         let address = listener.local_addr()?;
         let token = Arc::new(Token::new(address.port()));
         let allowed = Allowed::new("127.0.0.1", address, &[], &[]);
@@ -58,6 +61,11 @@ impl Surface {
     /// `http://127.0.0.1:PORT`: what the window may show.
     pub fn origin(&self) -> String {
         format!("http://{}", self.address)
+    }
+
+    /// Its port.
+    pub fn port(&self) -> u16 {
+        self.address.port()
     }
 
     /// The address that lets a window in. `place` is where in the dashboard, such as `#/models`; it may be empty.

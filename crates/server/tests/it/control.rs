@@ -56,7 +56,7 @@ impl Window {
         let (config, broken, loader) = (Mutex::new(config), Mutex::default(), Arc::default());
         let home = Arc::new(Home { loader, config, broken, _dir: dir });
         let control = Control::new(Composer(home.clone()));
-        let surface = Surface::open(control.clone()).await.unwrap();
+        let surface = Surface::open(control.clone(), 0).await.unwrap();
         let entrance = surface.entrance("");
         let path = entrance.strip_prefix(&surface.origin()).unwrap();
         let answer = send(address(&surface), Method::GET, path, &[], None).await;
