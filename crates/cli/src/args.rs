@@ -6,6 +6,8 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use perch_model::Quantize;
 
+use crate::chat::Chat;
+use crate::service::Service;
 use perch_server::ByteSize;
 
 /// Runs open language models on this machine and serves them to any client that speaks OpenAI's API.
@@ -73,6 +75,10 @@ pub(crate) enum Command {
     Load(Load),
     /// Unload a model from a running server
     Unload(Unload),
+    /// Chat in the terminal
+    Chat(Chat),
+    /// Run the server in the background, kept by the system
+    Service(Service),
     /// Measure how fast a model runs here
     Bench(Bench),
     /// Print a script that completes commands in a shell

@@ -5,6 +5,7 @@
 
 mod args;
 mod bench;
+mod chat;
 mod client;
 mod du;
 mod import;
@@ -21,6 +22,7 @@ mod rm;
 mod run;
 mod search;
 mod serve;
+mod service;
 mod show;
 mod text;
 
@@ -86,6 +88,12 @@ async fn dispatch(cli: Cli) -> Result<ExitCode> {
         Command::Ps(args) => ps::run(args, &config(global, Layer::default())?).await?,
         Command::Load(args) => load::load(args, &config(global, Layer::default())?).await?,
         Command::Unload(args) => load::unload(args, &config(global, Layer::default())?).await?,
+        Command::Chat(args) => {
+            let config = config(global, layer(Some(&args.library), Some(&args.limits)))?;
+            logging::start(&config, "error");
+            return chat::run(args, config).await;
+        }
+        Command::Service(args) => return service::run(args, &config(global, Layer::default())?).await,
         Command::Bench(args) => {
             let config = config(global, layer(Some(&args.library), Some(&args.load)))?;
             logging::start(&config, "error");
