@@ -8,12 +8,14 @@ mod desktop;
 mod fixtures;
 mod hub;
 mod process;
+mod terminal;
 
 pub use api::{Answer, Api};
 pub use desktop::{desktop, play};
 pub use fixtures::{RandomModel, client_libraries, stories, write_config};
 pub use hub::{Faults, HubRepo, LocalHub, Seen, oid};
 pub use process::{Perch, Server, perch};
+pub use terminal::Terminal;
 
 /// Says why this test cannot run here, and returns from it.
 #[macro_export]

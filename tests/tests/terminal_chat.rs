@@ -1,0 +1,188 @@
+//! `perch chat` in a pseudo-terminal and in a pipe, with a real model whose words have no sense.
+
+use std::fs;
+use std::io::Write;
+use std::process::Stdio;
+
+use perch_tests::{Perch, RandomModel, Terminal};
+
+fn home() -> Perch {
+    RandomModel::TINY.home("tiny")
+}
+
+fn chat(perch: &Perch) -> Terminal {
+    let mut command = perch.command(["chat"]);
+    // A port where nothing answers, so that the chat starts its own server.
+    command.env("PERCH_PORT", "1");
+    let terminal = Terminal::start(&command, 50, 100);
+    terminal.shows("tiny · /help lists the commands");
+    terminal.line("/set max_tokens 12");
+    terminal.line("/set temperature 0");
+    terminal
+}
+
+/// Sends a message and waits for the line under its answer.
+fn say(terminal: &Terminal, text: &str) {
+    let before = terminal.text().matches("first after").count();
+    terminal.line(text);
+    terminal.until("an answer", |screen| screen.matches("first after").count() > before);
+}
+
+#[test]
+fn answers_are_counted_saved_and_loaded_again() {
+    let perch = home();
+    let terminal = chat(&perch);
+    say(&terminal, "Hello");
+    assert!(terminal.text().contains("12 tokens"), "{}", terminal.text());
+    say(&terminal, "And again");
+    terminal.line("/tokens");
+    terminal.shows("the chat has 4 messages");
+    terminal.line("/save trip");
+    terminal.shows("Saved as");
+    let saved = fs::read_to_string(perch.data_dir().join("chats/trip.json")).unwrap();
+    let saved: serde_json::Value = serde_json::from_str(&saved).unwrap();
+    assert_eq!(saved["messages"].as_array().unwrap().len(), 4);
+    assert_eq!(saved["messages"][2]["content"], "And again");
+    assert_eq!(saved["settings"]["max_tokens"], 12);
+
+    let file = perch.data_dir().join("chat.md");
+    terminal.line(&format!("/export {}", file.display()));
+    terminal.shows("Written to");
+    assert!(fs::read_to_string(&file).unwrap().contains("## You\n\nAnd again"));
+
+    terminal.line("/clear");
+    terminal.shows("A new chat.");
+    terminal.line("/save empty");
+    terminal.shows("there is nothing to save yet");
+    terminal.line("/load trip");
+    terminal.shows("4 messages.");
+    say(&terminal, "More");
+    terminal.line("/retry");
+    terminal.until("a second answer", |screen| screen.matches("first after").count() >= 4);
+    terminal.line("/tokens");
+    terminal.shows("the chat has 6 messages");
+    terminal.line("/quit");
+    assert!(terminal.ends().success());
+}
+
+#[test]
+fn every_command_answers_and_mistakes_are_explained() {
+    let perch = home();
+    let terminal = chat(&perch);
+    terminal.line("/help");
+    for name in ["/models", "/switch MODEL", "/system [TEXT]", "/image PATH", "/export FILE.md", "/quit"] {
+        terminal.shows(name);
+    }
+    terminal.line("/models");
+    terminal.shows("● tiny");
+    terminal.line("/switch nothing-like-it");
+    terminal.shows("nothing-like-it");
+    terminal.shows("there is no model");
+    terminal.line("/switch tiny");
+    terminal.shows("tiny answers from now on");
+    terminal.line("/system Be brief.");
+    terminal.shows("holds from the next message on");
+    terminal.line("/set temperature warm");
+    terminal.shows("temperature has to be a number");
+    terminal.line("/hepl");
+    terminal.shows("did you mean /help?");
+    terminal.line("/image x.png");
+    terminal.shows("no model of this version takes images");
+    terminal.line("/copy");
+    terminal.shows("there is no answer yet");
+    let notes = perch.data_dir().join("notes.txt");
+    fs::write(&notes, "A line of notes.\n").unwrap();
+    terminal.line(&format!("/file {}", notes.display()));
+    terminal.shows("goes with the next message");
+    say(&terminal, "Sum it up");
+    terminal.line("/save files");
+    terminal.shows("Saved as");
+    let saved = fs::read_to_string(perch.data_dir().join("chats/files.json")).unwrap();
+    assert!(saved.contains("notes.txt:\\n```\\nA line of notes.\\n```\\n\\nSum it up"), "{saved}");
+    terminal.line("/copy");
+    terminal.shows("opied");
+    terminal.keys("\x04");
+    assert!(terminal.ends().success());
+}
+
+#[test]
+fn ctrl_c_stops_the_answer_and_not_the_chat() {
+    let perch = home();
+    let terminal = chat(&perch);
+    terminal.line("/set max_tokens 100000");
+    terminal.shows("max_tokens 100000");
+    terminal.line("/set temperature 1");
+    terminal.line("Tell me everything");
+    let asked = terminal.text().len();
+    terminal.until("the answer's beginning", |screen| screen.len() > asked + 40);
+    terminal.keys("\x03");
+    terminal.shows("· stopped");
+    terminal.line("/set max_tokens 8");
+    say(&terminal, "Still there?");
+    terminal.keys("\x03");
+    terminal.shows("Ctrl-C again");
+    terminal.keys("\x03");
+    assert!(terminal.ends().success());
+}
+
+#[test]
+fn lines_are_joined_completed_and_survive_a_resize() {
+    let perch = home();
+    let terminal = chat(&perch);
+    terminal.keys("/swi\t");
+    terminal.shows("› /switch");
+    terminal.keys(" ti\t\r");
+    terminal.shows("tiny answers from now on");
+    terminal.keys("one\\\rtwo");
+    terminal.resize(30, 60);
+    terminal.keys(" and a half\r");
+    terminal.shows("first after");
+    terminal.line("/save lines");
+    terminal.shows("Saved as");
+    let saved = fs::read_to_string(perch.data_dir().join("chats/lines.json")).unwrap();
+    assert!(saved.contains("one\\ntwo and a half"), "{saved}");
+    terminal.line("/quit");
+    assert!(terminal.ends().success());
+    // What was typed comes back in the next chat.
+    let terminal = chat(&perch);
+    terminal.keys("\x1b[A\x1b[A\x1b[A\x1b[A");
+    terminal.shows("two and a half");
+}
+
+#[test]
+fn a_running_server_is_used_and_a_lost_one_is_told() {
+    let server = home().serve::<&str>([]);
+    let other = Perch::new();
+    let command = other.command(["chat", "--url", &server.url()]);
+    let terminal = Terminal::start(&command, 50, 100);
+    terminal.shows("tiny · /help");
+    terminal.line("/set max_tokens 5");
+    say(&terminal, "Hello");
+    assert!(!other.data_dir().join("conversations.db").exists(), "a server of its own was started");
+    drop(server);
+    terminal.line("Are you there?");
+    terminal.shows("no server answers at");
+    terminal.line("/tokens");
+    terminal.shows("the chat has 2 messages");
+}
+
+#[test]
+fn piped_lines_are_answered_without_colours() {
+    let perch = home();
+    let mut command = perch.command(["chat", "--system", "Be brief."]);
+    command.env("PERCH_PORT", "1").stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    let lines = "/set max_tokens 6\nHello\n/tokens\n";
+    child.stdin.take().unwrap().write_all(lines.as_bytes()).unwrap();
+    let output = child.wait_with_output().unwrap();
+    let (out, err) = (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap());
+    assert!(output.status.success(), "{err}");
+    assert!(!out.contains('\x1b'), "{out:?}");
+    assert!(out.contains("the chat has 2 messages"), "{out}");
+
+    let mut command = perch.command(["chat", "no-such-model"]);
+    command.env("PERCH_PORT", "1").stdin(Stdio::null());
+    let output = command.output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("no-such-model"));
+}
