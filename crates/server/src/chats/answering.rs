@@ -42,9 +42,9 @@ pub(crate) struct Ask {
 /// What comes out.
 #[derive(Debug)]
 pub(crate) enum Out {
-    Event(ChatTurnEvent),
+    Event(Box<ChatTurnEvent>),
     /// The last event of an answer that failed.
-    Failed(ApiError, ConversationMessage),
+    Failed(ApiError, Box<ConversationMessage>),
 }
 
 /// An answer on its way.
@@ -138,12 +138,14 @@ impl Task {
             tracing::error!(message = message.id, "an answer could not be kept: {error}");
         }
         let last = match error.or(written.err()) {
-            Some(error) => Out::Failed(error, message),
-            None if state == MessageState::Interrupted => Out::Failed(ApiError::stopping(), message),
-            None if state == MessageState::Cancelled => Out::Failed(deleted(), message),
+            Some(error) => Out::Failed(error, Box::new(message)),
+            None if state == MessageState::Interrupted => {
+                Out::Failed(ApiError::stopping(), Box::new(message))
+            }
+            None if state == MessageState::Cancelled => Out::Failed(deleted(), Box::new(message)),
             None => {
                 let conversation = self.conversation().await;
-                Out::Event(ChatTurnEvent::Done { conversation, message })
+                Out::Event(Box::new(ChatTurnEvent::Done { conversation, message }))
             }
         };
         // Whoever has gone away needs no last word.
@@ -160,7 +162,7 @@ impl Task {
     }
 
     async fn tell(&self, event: ChatTurnEvent) -> Result<(), End> {
-        self.sender.send(Out::Event(event)).await.map_err(|_| End::Gone)
+        self.sender.send(Out::Event(Box::new(event))).await.map_err(|_| End::Gone)
     }
 
     async fn answer(&self, writing: &mut Writing) -> Result<(), End> {

@@ -118,9 +118,9 @@ async fn turn(app: &App, request: ChatTurn, model: &str, kept: bool) -> Result<T
 /// The next event.
 async fn next(mut asking: Asking) -> Option<(axum::response::sse::Event, Asking)> {
     let event = match asking.recv().await? {
-        Out::Event(event) => sse::event(name(&event), &event),
+        Out::Event(event) => sse::event(name(&event), &*event),
         Out::Failed(error, message) => {
-            sse::event("error", &ChatTurnEvent::Error { error: error.envelope().error, message })
+            sse::event("error", &ChatTurnEvent::Error { error: error.envelope().error, message: *message })
         }
     };
     Some((event, asking))
@@ -141,12 +141,14 @@ async fn whole(mut asking: Asking) -> Result<ChatTurnReply, ApiError> {
     let mut said = None;
     while let Some(out) = asking.recv().await {
         match out {
-            Out::Event(ChatTurnEvent::Start { user_message, .. }) => said = user_message,
-            Out::Event(ChatTurnEvent::Done { conversation, message }) => {
-                let left_out_turns = message.left_out_turns;
-                return Ok(ChatTurnReply { conversation, user_message: said, message, left_out_turns });
-            }
-            Out::Event(_) => {}
+            Out::Event(event) => match *event {
+                ChatTurnEvent::Start { user_message, .. } => said = user_message,
+                ChatTurnEvent::Done { conversation, message } => {
+                    let left_out_turns = message.left_out_turns;
+                    return Ok(ChatTurnReply { conversation, user_message: said, message, left_out_turns });
+                }
+                _ => {}
+            },
             Out::Failed(error, _) => return Err(error),
         }
     }
