@@ -161,7 +161,11 @@ impl Storage {
                 let own = |file: &&PathBuf| kind == StoreKind::HuggingFace || !file.is_symlink();
                 let freed = model.files.iter().filter(own).filter_map(|file| fs::metadata(file).ok());
                 let freed = freed.filter(|meta| needed.get(&file_id(meta)).is_none_or(|by| by.len() <= 1));
-                let freed = if kind.is_foreign() { 0 } else { freed.map(|meta| meta.len()).sum() };
+                let freed = if kind.is_foreign() || model.source == Source::Path {
+                    0
+                } else {
+                    freed.map(|meta| meta.len()).sum()
+                };
                 ModelUsage { id: model.id.clone(), kind, bytes: model.size_bytes, freed_bytes: freed }
             })
             .collect();
