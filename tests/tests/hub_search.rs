@@ -124,7 +124,7 @@ fn who_carries_gguf_is_ranked_and_the_score_adds_up() {
         let sum: f64 = parts.map(|p| p["value"].as_f64().unwrap() * p["weight"].as_f64().unwrap()).sum();
         assert!((sum - provider["score"].as_f64().unwrap()).abs() < 1e-9, "{provider:#}");
     }
-    assert_eq!(list["providers"][0]["parts"]["trust"]["value"].as_f64() > Some(0.8), true);
+    assert!(list["providers"][0]["parts"]["trust"]["value"].as_f64() > Some(0.8));
 }
 
 #[test]

@@ -229,7 +229,7 @@ fn wizard(library: &LocalLibrary, requests: Vec<ImportRequest>, args: &Import) -
         return Ok(());
     };
     let names = PROFILES.map(|(_, summary)| summary);
-    let Some(at) = Select::new().with_prompt("Which settings?").items(&names).default(0).interact_opt()?
+    let Some(at) = Select::new().with_prompt("Which settings?").items(names).default(0).interact_opt()?
     else {
         return Ok(());
     };

@@ -57,7 +57,7 @@ async fn dispatch(cli: Cli) -> Result<ExitCode> {
         Command::Serve(args) => {
             let config = config(global, serve_layer(args))?;
             let logs = logging::start(&config, "info");
-            return serve::run(args, config, logs).await;
+            return serve::run(config, logs).await;
         }
         Command::Run(args) => {
             let config = config(global, layer(Some(&args.library), Some(&args.load)))?;

@@ -10,14 +10,12 @@ use perch_backends::Backends;
 use perch_server::{Config, LogBuffer, ServerHandle};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use crate::args::Serve;
-
 /// How long running answers may go on once the server is told to stop.
 const DRAIN: Duration = Duration::from_secs(5);
 /// What a shell reports for a program that Ctrl-C ended.
 const INTERRUPTED: u8 = 130;
 
-pub(crate) async fn run(args: &Serve, config: Config, logs: LogBuffer) -> Result<ExitCode> {
+pub(crate) async fn run(config: Config, logs: LogBuffer) -> Result<ExitCode> {
     let models = config.data_dir.join("models");
     // Before the address is told, so that whoever reads it can already stop the server.
     let mut signals = Signals::listen()?;

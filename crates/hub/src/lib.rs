@@ -33,7 +33,7 @@ pub use names::quantization_label;
 pub use profile::{Profile, Settings};
 pub use settings::{SettingsEntry, SettingsError, SettingsFile};
 pub use storage::{
-    CleanupOptions, Item, ItemKind, Kept, ModelUsage, Reference, Removal, RemoveError, RemoveOptions, Storage,
-    StoreUsage, Usage, disk_space,
+    CleanupOptions, Item, ItemKind, Kept, ModelUsage, Reference, Removal, RemoveError, RemoveOptions,
+    Storage, StoreUsage, Usage, disk_space,
 };
 pub use stores::{OllamaModel, OllamaParams, Programs, Store, StoreKind, Stores};

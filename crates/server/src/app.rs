@@ -25,7 +25,9 @@ use crate::logs::LogBuffer;
 use crate::metrics::Metrics;
 use crate::observe::observe;
 use crate::pool::ModelPool;
-use crate::routes::{admin, chat, dashboard, docs, downloads, health, hub, library, logs, openai, settings, status};
+use crate::routes::{
+    admin, chat, dashboard, docs, downloads, health, hub, library, logs, openai, settings, status,
+};
 use crate::security::{Guard, Scope, guard, require};
 use crate::settings::SettingsStore;
 use crate::status::Monitor;

@@ -143,7 +143,9 @@ impl From<HubError> for ApiError {
         let message = error.to_string();
         match error {
             HubError::Offline => Self::new(ErrorCode::HubOffline, message),
-            HubError::Gated { .. } | HubError::BadToken { .. } => Self::new(ErrorCode::HubAccessDenied, message),
+            HubError::Gated { .. } | HubError::BadToken { .. } => {
+                Self::new(ErrorCode::HubAccessDenied, message)
+            }
             HubError::NotFound { .. } => Self::new(ErrorCode::ModelNotFound, message),
             HubError::RateLimited { retry_after } => {
                 Self::new(ErrorCode::HubRateLimited, message).retry_after(retry_after.as_secs().max(1))
@@ -160,10 +162,12 @@ impl From<DownloadError> for ApiError {
         let message = error.to_string();
         match error {
             DownloadError::Hub(error) => error.into(),
-            DownloadError::Choice(ChoiceError::Unknown { .. } | ChoiceError::Nothing { .. } | ChoiceError::NoFile { .. }) => {
-                Self::new(ErrorCode::ModelNotFound, message).with_param("model")
+            DownloadError::Choice(
+                ChoiceError::Unknown { .. } | ChoiceError::Nothing { .. } | ChoiceError::NoFile { .. },
+            ) => Self::new(ErrorCode::ModelNotFound, message).with_param("model"),
+            DownloadError::Choice(_) | DownloadError::SameName { .. } => {
+                Self::new(ErrorCode::InvalidValue, message)
             }
-            DownloadError::Choice(_) | DownloadError::SameName { .. } => Self::new(ErrorCode::InvalidValue, message),
             DownloadError::Storage { .. } => Self::new(ErrorCode::InsufficientStorage, message),
             DownloadError::Checksum { .. } | DownloadError::Changed { .. } => {
                 Self::new(ErrorCode::ChecksumMismatch, message)

@@ -11,8 +11,8 @@ mod control;
 mod error;
 mod extract;
 mod handle;
-mod hub;
 mod http;
+mod hub;
 mod inference;
 mod library;
 mod loader;
@@ -28,11 +28,14 @@ mod settings;
 mod status;
 
 pub use self::http::PortHolder;
-pub use config::{ByteSize, ChatConfig, ChatLayer, Config, ConfigError, HttpConfig, Layer, Lifetime, ModelConfig, Overrides, Performance, PoolConfig, SamplingDefaults, Sources};
+pub use config::{
+    ByteSize, ChatConfig, ChatLayer, Config, ConfigError, HttpConfig, Layer, Lifetime, ModelConfig,
+    Overrides, Performance, PoolConfig, SamplingDefaults, Sources,
+};
 pub use control::{Compose, Control, ControlError, DRAIN, Snapshot, Surface};
 pub use error::ApiError;
-pub use hub::{Advisor, preference};
 pub use handle::{ServerHandle, StartError};
+pub use hub::{Advisor, preference};
 pub use library::{LocalLibrary, Running};
 pub use loader::{BuiltIn, LoadError, LoadJob, Loader, Needs};
 pub use loading::ModelText;

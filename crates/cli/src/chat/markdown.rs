@@ -154,7 +154,7 @@ impl Markdown {
         }
         let opens = next.is_some_and(|c| !c.is_whitespace()) && !self.last.is_alphanumeric();
         let closes = !self.last.is_whitespace();
-        let mut turn = |on: bool| if on { closes } else { opens };
+        let turn = |on: bool| if on { closes } else { opens };
         let strong = stars.len() >= 2 && turn(self.bold);
         let light = stars.len() != 2 && turn(self.italic);
         if !strong && !light {

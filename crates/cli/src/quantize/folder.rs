@@ -91,7 +91,7 @@ pub(super) fn plan(checkpoint: &Checkpoint, kind: Quantize) -> Result<Plan> {
         let source = Source::Values(factors);
         tensors.push(Planned { name: "rope_freqs.weight".to_owned(), source, dtype: DType::F32, shape });
     }
-    Ok(Plan { header, tensors, kind })
+    Ok(Plan { header, tensors })
 }
 
 /// `blk.3.attn_q.weight` of `model.layers.3.self_attn.q_proj.weight`.

@@ -33,7 +33,6 @@ pub(super) enum Source {
 pub(super) struct Plan {
     pub(super) header: Writer,
     pub(super) tensors: Vec<Planned>,
-    pub(super) kind: Quantize,
 }
 
 impl Plan {
@@ -81,7 +80,7 @@ fn from_gguf(checkpoint: &Checkpoint, kind: Quantize) -> Result<Plan> {
         let source = Source::Tensor(stored.name.to_owned());
         tensors.push(Planned { name: stored.name.to_owned(), source, dtype, shape: stored.shape.to_vec() });
     }
-    Ok(Plan { header, tensors, kind })
+    Ok(Plan { header, tensors })
 }
 
 /// The type that a tensor is stored as.

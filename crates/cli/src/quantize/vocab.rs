@@ -139,7 +139,7 @@ fn side_file(checkpoint: &Checkpoint, name: &str) -> Result<Option<Value>> {
 fn candidates(json: &Value, original: &Tokenizer, width: usize) -> Result<Vec<GgufVocab>> {
     let model = &json["model"];
     let merges = merges(model);
-    if merges.is_empty() || !model["type"].as_str().is_none_or(|kind| kind == "BPE") {
+    if merges.is_empty() || model["type"].as_str().is_some_and(|kind| kind != "BPE") {
         bail!("its tokenizer is {}, which is not taken over; BPE is", model["type"]);
     }
     let spells_bytes = model["byte_fallback"] == true;

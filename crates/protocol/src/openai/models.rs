@@ -19,10 +19,13 @@ pub struct Model {
     pub id: String,
     /// Always `model`.
     pub object: String,
-    /// When its files were written, in seconds since 1970.
+    /// When its files were written, in seconds since 1970; 0 for a model that is part of Perch.
     pub created: u64,
-    /// Who published it: the part before the slash of a hub id, else `local`.
+    /// Who published it: the part before the slash of a hub id, `perch` for a model that is part of Perch, else `local`.
     pub owned_by: String,
+    /// What it is, for a model that is part of Perch: `built-in guide (demonstration)`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub description: Option<String>,
     /// Whether it is in memory now.
     pub loaded: bool,
     /// Longest sequence in tokens, known once the model has been loaded.

@@ -86,9 +86,9 @@ pub(super) fn layer(env: &[(String, String)]) -> Result<Layer, ConfigError> {
             }
         };
         // `table.key` is a key in a table.
-        let value = key.rsplit('.').fold(value, |value, part| {
-            Value::Table(Table::from_iter([(part.to_owned(), value)]))
-        });
+        let value = key
+            .rsplit('.')
+            .fold(value, |value, part| Value::Table(Table::from_iter([(part.to_owned(), value)])));
         let said = Layer::deserialize(value).map_err(|error| fail(error.message().to_owned()))?;
         layer = layer.overlaid(said);
     }

@@ -134,7 +134,8 @@ fn values_that_cannot_be_used_are_named() {
     fails("[[models]]\nid = \"a*\"", &["models.a*", "aliases"]);
     fails("[[models]]\nid = \"a\"\naliases = [\"\"]", &["models.a.aliases"]);
     fails("[[models]]\nid = \"a\"\nkeep_alive = \"soon\"", &["config.toml", "line 3", "soon"]);
-    let preload = "max_models = 1\n[[models]]\nid = \"a\"\npreload = true\n[[models]]\nid = \"b\"\npreload = true";
+    let preload =
+        "max_models = 1\n[[models]]\nid = \"a\"\npreload = true\n[[models]]\nid = \"b\"\npreload = true";
     fails(preload, &["models.preload", "2 models", "max_models"]);
 }
 

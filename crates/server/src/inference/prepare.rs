@@ -97,7 +97,9 @@ fn constraint(text: &ModelText, job: &Job, tail: &str) -> Result<Option<Constrai
         _ => return schema.map(|schema| constrain::json(text, tail, schema)).transpose(),
     };
     let called = match &chat.calling {
-        Calling::Named(name) => chat.tools.iter().filter(|tool| tool["function"]["name"] == *name).cloned().collect(),
+        Calling::Named(name) => {
+            chat.tools.iter().filter(|tool| tool["function"]["name"] == *name).cloned().collect()
+        }
         Calling::Required => chat.tools.clone(),
         Calling::Free if schema.is_some() => chat.tools.clone(),
         Calling::Free => return Ok(None),

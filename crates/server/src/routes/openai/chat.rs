@@ -162,7 +162,9 @@ fn tools(tools: Vec<Tool>, choice: Option<ToolChoice>) -> Result<Vec<Value>, Api
 /// Whether the model must call a tool.
 fn calling(choice: Option<&ToolChoice>, tools: &[Tool]) -> Result<Calling, ApiError> {
     let name = match choice {
-        None | Some(ToolChoice::Mode(ToolChoiceMode::Auto | ToolChoiceMode::None)) => return Ok(Calling::Free),
+        None | Some(ToolChoice::Mode(ToolChoiceMode::Auto | ToolChoiceMode::None)) => {
+            return Ok(Calling::Free);
+        }
         Some(ToolChoice::Mode(ToolChoiceMode::Required)) if tools.is_empty() => {
             return Err(ApiError::invalid("tool_choice", "a model that must call a tool needs `tools`"));
         }
