@@ -222,7 +222,7 @@ def render(messages, tools=None, thinking=None, generate=False) -> list[tuple[st
                     out.append((f"<think>\n{thinking}\n</think>\n\n", True))
                 else:
                     out.append(("<think>\n\n</think>\n\n", False))
-            out.append((text + "<|im_end|>", i == last))
+            out.append((text + "<|im_end|>", not generate))
             out.append(("\n", False))
     if generate:
         out.append(("<|im_start|>assistant\n" + ("" if thinking else "<think>\n\n</think>\n\n"), False))

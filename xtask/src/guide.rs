@@ -1,6 +1,6 @@
 //! `cargo xtask guide` and `guide-eval`: makes the built-in guide, and examines it through the API of a real server.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Result, bail};
@@ -15,18 +15,22 @@ pub(crate) fn make(args: &[String]) -> Result<()> {
 
 /// Prints how the guide of an optimised build does; `args` go to training/evaluate.py.
 pub(crate) fn evaluate(args: &[String]) -> Result<()> {
+    examine(&serve::build_release()?, args)
+}
+
+fn examine(perch: &Path, args: &[String]) -> Result<()> {
     let Some(python) = python() else { bail!("python3 is missing; install it, 3.10 or later") };
-    let perch = serve::build_release()?;
     let script = cache::root().join("training/evaluate.py");
     shell::run(Command::new(python).arg(script).arg("--perch").arg(perch).args(args))
 }
 
-/// Fails where the guide misses a mark that a release needs.
+/// Fails where the guide has become worse than it was, asked through the binary that the tests have built.
 pub(crate) fn check(report: &mut Report) {
     if python().is_none() {
         return report.skipped("the guide's examination", "python3 is missing");
     }
-    match evaluate(&["--check".to_string()]) {
+    let perch = cache::target().join("debug").join(cache::PERCH);
+    match examine(&perch, &["--check".to_string()]) {
         Ok(()) => report.passed(1),
         Err(error) => report.failed(format!("the guide's examination: {error:#}")),
     }
