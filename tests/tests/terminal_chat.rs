@@ -153,7 +153,7 @@ fn lines_are_joined_completed_and_survive_a_resize() {
 fn a_running_server_is_used_and_a_lost_one_is_told() {
     let server = home().serve::<&str>([]);
     let other = Perch::new();
-    let command = other.command(["chat", "--url", &server.url()]);
+    let command = other.command(["chat", "--url", &server.url]);
     let terminal = Terminal::start(&command, 50, 100);
     terminal.shows("tiny · /help");
     terminal.line("/set max_tokens 5");

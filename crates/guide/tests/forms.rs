@@ -28,13 +28,11 @@ fn all_forms_of_the_weights_write_the_same_text() {
 
     let folder = tempfile::tempdir().unwrap();
     // The largest distance of a logit (they lie within about ±20), and the share of positions where the likeliest token
-    // is the same: exact but for the rounding of activations, then of weights.
-    for (form, distance, agreement) in [
-        (Form::F32, 0.5, 0.97),
-        (Form::Bf16, 0.6, 0.97),
-        (Form::Mlx(8), 1.0, 0.95),
-        (Form::Mlx(4), 15.0, 0.6),
-    ] {
+    // is the same, also within the question, of which the model has learnt nothing: exact but for the rounding of activations,
+    // then of weights.
+    for (form, distance, agreement) in
+        [(Form::F32, 0.5, 0.93), (Form::Bf16, 0.6, 0.93), (Form::Mlx(8), 1.0, 0.9), (Form::Mlx(4), 15.0, 0.6)]
+    {
         let path = folder.path().join(format!("{form:?}"));
         write(&embedded, form, &path);
         let mut model = load(&Checkpoint::open(&path).unwrap());

@@ -84,7 +84,9 @@ impl Markdown {
             '`' => {
                 self.release(out);
                 self.code = !self.code;
-                out.push_str(if self.code { CODE } else { RESET });
+                if !self.code {
+                    out.push_str(RESET);
+                }
                 self.restyle(out);
             }
             _ => {

@@ -29,9 +29,7 @@ pub(super) fn edited(text: &str, said: &Layer, patch: &SettingsPatch) -> Result<
         check(key, json)?;
         set(document.as_table_mut(), key, json)?;
     }
-    for id in &patch.remove_keys {
-        remove_key(&mut document, said, id)?;
-    }
+    remove_keys(&mut document, said, &patch.remove_keys)?;
     let mut created = Vec::new();
     for (position, new) in patch.add_keys.iter().enumerate() {
         created.push(add_key(&mut document, new, position)?);
@@ -140,20 +138,24 @@ fn add_key(document: &mut DocumentMut, new: &NewKey, position: usize) -> Result<
     Ok(CreatedKey { name: name.to_owned(), key })
 }
 
-fn remove_key(document: &mut DocumentMut, said: &Layer, id: &str) -> Result<(), ApiError> {
-    let mut found = false;
-    if let Some(key) = &said.api_key
-        && KeyConfig::all_scopes("api_key", key.as_str()).id().as_deref() == Some(id)
-    {
-        document.remove("api_key");
-        found = true;
-    }
+/// Removes the keys with these ids. Places are those of the list as it was read, so that the last goes first.
+fn remove_keys(document: &mut DocumentMut, said: &Layer, ids: &[String]) -> Result<(), ApiError> {
     let keys = said.keys.as_deref().unwrap_or_default();
+    let lone = said.api_key.as_ref().and_then(|key| KeyConfig::all_scopes("api_key", key.as_str()).id());
+    let known =
+        |id: &String| lone.as_ref() == Some(id) || keys.iter().any(|key| key.id().as_ref() == Some(id));
+    if !ids.iter().all(known) {
+        let message =
+            "there is no such key in config.toml; a key from the environment or a flag is removed there";
+        return Err(ApiError::new(ErrorCode::NotFound, message).with_param("remove_keys"));
+    }
+    if lone.is_some_and(|id| ids.contains(&id)) {
+        document.remove("api_key");
+    }
     for (position, key) in keys.iter().enumerate().rev() {
-        if key.id().as_deref() != Some(id) {
+        if !key.id().is_some_and(|id| ids.contains(&id)) {
             continue;
         }
-        found = true;
         match document.get_mut("keys") {
             Some(Item::ArrayOfTables(tables)) if position < tables.len() => {
                 tables.remove(position);
@@ -163,11 +165,6 @@ fn remove_key(document: &mut DocumentMut, said: &Layer, id: &str) -> Result<(), 
             }
             _ => {}
         }
-    }
-    if !found {
-        let message =
-            "there is no such key in config.toml; a key from the environment or a flag is removed there";
-        return Err(ApiError::new(ErrorCode::NotFound, message).with_param("remove_keys"));
     }
     Ok(())
 }
