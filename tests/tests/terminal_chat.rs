@@ -16,15 +16,25 @@ fn chat(perch: &Perch) -> Terminal {
     command.env("PERCH_PORT", "1");
     let terminal = Terminal::start(&command, 50, 100);
     terminal.shows("tiny · /help lists the commands");
-    terminal.line("/set max_tokens 12");
-    terminal.line("/set temperature 0");
+    enter(&terminal, "/set max_tokens 12");
+    enter(&terminal, "/set temperature 0");
     terminal
+}
+
+/// Types a line once there is a prompt.
+fn enter(terminal: &Terminal, line: &str) {
+    prompt(terminal);
+    terminal.line(line);
+}
+
+fn prompt(terminal: &Terminal) {
+    terminal.until("a prompt", |screen| screen.trim_end().ends_with('›'));
 }
 
 /// Sends a message and waits for the line under its answer.
 fn say(terminal: &Terminal, text: &str) {
     let before = terminal.text().matches("first after").count();
-    terminal.line(text);
+    enter(terminal, text);
     terminal.until("an answer", |screen| screen.matches("first after").count() > before);
 }
 
@@ -35,9 +45,9 @@ fn answers_are_counted_saved_and_loaded_again() {
     say(&terminal, "Hello");
     assert!(terminal.text().contains("12 tokens"), "{}", terminal.text());
     say(&terminal, "And again");
-    terminal.line("/tokens");
+    enter(&terminal, "/tokens");
     terminal.shows("the chat has 4 messages");
-    terminal.line("/save trip");
+    enter(&terminal, "/save trip");
     terminal.shows("Saved as");
     let saved = fs::read_to_string(perch.data_dir().join("chats/trip.json")).unwrap();
     let saved: serde_json::Value = serde_json::from_str(&saved).unwrap();
@@ -46,22 +56,22 @@ fn answers_are_counted_saved_and_loaded_again() {
     assert_eq!(saved["settings"]["max_tokens"], 12);
 
     let file = perch.data_dir().join("chat.md");
-    terminal.line(&format!("/export {}", file.display()));
+    enter(&terminal, &format!("/export {}", file.display()));
     terminal.shows("Written to");
     assert!(fs::read_to_string(&file).unwrap().contains("## You\n\nAnd again"));
 
-    terminal.line("/clear");
+    enter(&terminal, "/clear");
     terminal.shows("A new chat.");
-    terminal.line("/save empty");
+    enter(&terminal, "/save empty");
     terminal.shows("there is nothing to save yet");
-    terminal.line("/load trip");
+    enter(&terminal, "/load trip");
     terminal.shows("4 messages.");
     say(&terminal, "More");
-    terminal.line("/retry");
+    enter(&terminal, "/retry");
     terminal.until("a second answer", |screen| screen.matches("first after").count() >= 4);
-    terminal.line("/tokens");
+    enter(&terminal, "/tokens");
     terminal.shows("the chat has 6 messages");
-    terminal.line("/quit");
+    enter(&terminal, "/quit");
     assert!(terminal.ends().success());
 }
 
@@ -69,38 +79,39 @@ fn answers_are_counted_saved_and_loaded_again() {
 fn every_command_answers_and_mistakes_are_explained() {
     let perch = home();
     let terminal = chat(&perch);
-    terminal.line("/help");
+    enter(&terminal, "/help");
     for name in ["/models", "/switch MODEL", "/system [TEXT]", "/image PATH", "/export FILE.md", "/quit"] {
         terminal.shows(name);
     }
-    terminal.line("/models");
+    enter(&terminal, "/models");
     terminal.shows("● tiny");
-    terminal.line("/switch nothing-like-it");
+    enter(&terminal, "/switch nothing-like-it");
     terminal.shows("nothing-like-it");
     terminal.shows("there is no model");
-    terminal.line("/switch tiny");
+    enter(&terminal, "/switch tiny");
     terminal.shows("tiny answers from now on");
-    terminal.line("/system Be brief.");
+    enter(&terminal, "/system Be brief.");
     terminal.shows("holds from the next message on");
-    terminal.line("/set temperature warm");
+    enter(&terminal, "/set temperature warm");
     terminal.shows("temperature has to be a number");
-    terminal.line("/hepl");
+    enter(&terminal, "/hepl");
     terminal.shows("did you mean /help?");
-    terminal.line("/image x.png");
+    enter(&terminal, "/image x.png");
     terminal.shows("no model of this version takes images");
-    terminal.line("/copy");
+    enter(&terminal, "/copy");
     terminal.shows("there is no answer yet");
     let notes = perch.data_dir().join("notes.txt");
     fs::write(&notes, "A line of notes.\n").unwrap();
-    terminal.line(&format!("/file {}", notes.display()));
+    enter(&terminal, &format!("/file {}", notes.display()));
     terminal.shows("goes with the next message");
     say(&terminal, "Sum it up");
-    terminal.line("/save files");
+    enter(&terminal, "/save files");
     terminal.shows("Saved as");
     let saved = fs::read_to_string(perch.data_dir().join("chats/files.json")).unwrap();
     assert!(saved.contains("notes.txt:\\n```\\nA line of notes.\\n```\\n\\nSum it up"), "{saved}");
-    terminal.line("/copy");
+    enter(&terminal, "/copy");
     terminal.shows("opied");
+    prompt(&terminal);
     terminal.keys("\x04");
     assert!(terminal.ends().success());
 }
@@ -109,18 +120,20 @@ fn every_command_answers_and_mistakes_are_explained() {
 fn ctrl_c_stops_the_answer_and_not_the_chat() {
     let perch = home();
     let terminal = chat(&perch);
-    terminal.line("/set max_tokens 100000");
+    enter(&terminal, "/set max_tokens 100000");
     terminal.shows("max_tokens 100000");
-    terminal.line("/set temperature 1");
-    terminal.line("Tell me everything");
+    enter(&terminal, "/set temperature 1");
+    enter(&terminal, "Tell me everything");
     let asked = terminal.text().len();
     terminal.until("the answer's beginning", |screen| screen.len() > asked + 40);
     terminal.keys("\x03");
     terminal.shows("· stopped");
-    terminal.line("/set max_tokens 8");
+    enter(&terminal, "/set max_tokens 8");
     say(&terminal, "Still there?");
+    prompt(&terminal);
     terminal.keys("\x03");
     terminal.shows("Ctrl-C again");
+    prompt(&terminal);
     terminal.keys("\x03");
     assert!(terminal.ends().success());
 }
@@ -129,22 +142,25 @@ fn ctrl_c_stops_the_answer_and_not_the_chat() {
 fn lines_are_joined_completed_and_survive_a_resize() {
     let perch = home();
     let terminal = chat(&perch);
+    prompt(&terminal);
     terminal.keys("/swi\t");
     terminal.shows("› /switch");
     terminal.keys(" ti\t\r");
     terminal.shows("tiny answers from now on");
+    prompt(&terminal);
     terminal.keys("one\\\rtwo");
     terminal.resize(30, 60);
     terminal.keys(" and a half\r");
     terminal.shows("first after");
-    terminal.line("/save lines");
+    enter(&terminal, "/save lines");
     terminal.shows("Saved as");
     let saved = fs::read_to_string(perch.data_dir().join("chats/lines.json")).unwrap();
     assert!(saved.contains("one\\ntwo and a half"), "{saved}");
-    terminal.line("/quit");
+    enter(&terminal, "/quit");
     assert!(terminal.ends().success());
     // What was typed comes back in the next chat.
     let terminal = chat(&perch);
+    prompt(&terminal);
     terminal.keys("\x1b[A\x1b[A\x1b[A\x1b[A");
     terminal.shows("two and a half");
 }
@@ -156,13 +172,13 @@ fn a_running_server_is_used_and_a_lost_one_is_told() {
     let command = other.command(["chat", "--url", &server.url]);
     let terminal = Terminal::start(&command, 50, 100);
     terminal.shows("tiny · /help");
-    terminal.line("/set max_tokens 5");
+    enter(&terminal, "/set max_tokens 5");
     say(&terminal, "Hello");
     assert!(!other.data_dir().join("conversations.db").exists(), "a server of its own was started");
     drop(server);
-    terminal.line("Are you there?");
+    enter(&terminal, "Are you there?");
     terminal.shows("no server answers at");
-    terminal.line("/tokens");
+    enter(&terminal, "/tokens");
     terminal.shows("the chat has 2 messages");
 }
 

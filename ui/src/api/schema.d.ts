@@ -2196,7 +2196,7 @@ export interface components {
              * @description All of it, with what is left to the system.
              */
             total_bytes: number;
-            /** @description Whether it could be loaded now; idle models make room. */
+            /** @description Whether so much memory is free now. Loading it can make room by letting idle models go. */
             fits: boolean;
         };
         /** @description A model that lies on this machine. */
