@@ -11,7 +11,7 @@ use pty_process::Size;
 use pty_process::blocking::{Command as PtyCommand, Pty, open};
 
 /// How long a screen may take to show what is waited for.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A running program and the screen that it writes to. Dropping it kills the program.
 pub struct Terminal {

@@ -21,10 +21,12 @@ fn chat(perch: &Perch) -> Terminal {
     terminal
 }
 
-/// Types a line once there is a prompt.
+/// Types a line once there is a prompt, as a person does who looks at the screen.
 fn enter(terminal: &Terminal, line: &str) {
     prompt(terminal);
-    terminal.line(line);
+    terminal.keys(line);
+    terminal.until("what was typed", |screen| screen.replace('\n', "").trim_end().ends_with(line.trim_end()));
+    terminal.keys("\r");
 }
 
 fn prompt(terminal: &Terminal) {
@@ -161,7 +163,7 @@ fn lines_are_joined_completed_and_survive_a_resize() {
     // What was typed comes back in the next chat.
     let terminal = chat(&perch);
     prompt(&terminal);
-    terminal.keys("\x1b[A\x1b[A\x1b[A\x1b[A");
+    terminal.keys("\x1b[A\x1b[A\x1b[A\x1b[A\x1b[A");
     terminal.shows("two and a half");
 }
 
