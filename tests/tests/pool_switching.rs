@@ -172,7 +172,8 @@ fn switching_between_two_models_takes_so_long() {
             assert_eq!(server.api().chat(model, "Hello", 1).status, 200);
             begun.elapsed()
         };
-        (ask("first"), ask("second"));
+        ask("first");
+        ask("second");
         let mut times: Vec<_> = (0..ROUNDS).map(|round| ask(["first", "second"][round % 2])).collect();
         times.sort();
         println!("the other of two tiny models with {places} places: {:?} median", times[ROUNDS / 2]);
