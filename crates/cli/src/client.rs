@@ -48,7 +48,7 @@ impl Client {
 
     /// A client of the server that was named, or of the one that is configured.
     pub(crate) fn of(server: &ServerArgs, config: &Config) -> Result<Self> {
-        let url = server.url.clone().unwrap_or_else(|| url_of(config));
+        let url = server.url.clone().unwrap_or_else(|| url(&config.host, config.port));
         // A configured key that may administer.
         let admin = config.keys.iter().filter(|key| key.scopes.contains(&Scope::Admin));
         let key = server.api_key.clone().or_else(|| admin.clone().find_map(|key| key.key.clone()));
@@ -107,15 +107,15 @@ impl Client {
     }
 }
 
-/// The configured address as seen from this machine.
-fn url_of(config: &Config) -> String {
-    let host = match config.host.parse::<IpAddr>() {
+/// An address to listen on as seen from this machine.
+pub(crate) fn url(host: &str, port: u16) -> String {
+    let host = match host.parse::<IpAddr>() {
         Ok(IpAddr::V4(all)) if all.is_unspecified() => "127.0.0.1".to_string(),
         Ok(IpAddr::V6(all)) if all.is_unspecified() => "[::1]".to_string(),
         Ok(IpAddr::V6(one)) => format!("[{one}]"),
-        _ => config.host.clone(),
+        _ => host.to_string(),
     };
-    format!("http://{host}:{}", config.port)
+    format!("http://{host}:{port}")
 }
 
 /// Server-sent events as they arrive.

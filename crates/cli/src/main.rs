@@ -13,6 +13,7 @@ mod list;
 mod load;
 mod logging;
 mod models;
+mod own;
 mod progress;
 mod prune;
 mod ps;
@@ -25,6 +26,7 @@ mod serve;
 mod service;
 mod show;
 mod text;
+mod whole;
 
 use std::process::ExitCode;
 

@@ -4,19 +4,17 @@
 
 use std::io::{IsTerminal, Read, Write};
 use std::process::ExitCode;
-use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use perch_backends::Backends;
 use perch_hub::Source;
-use perch_server::{Config, ServerHandle};
+use perch_server::Config;
 use serde_json::{Value, json};
 
 use crate::args::Run;
 use crate::client::{Client, Events, Refused};
 use crate::progress::Progress;
-use crate::{models, text};
+use crate::{models, own, text};
 
 /// Longest text that is read from standard input.
 const MAX_INPUT: u64 = 8 << 20;
@@ -41,13 +39,7 @@ pub(crate) async fn run(args: &Run, mut config: Config) -> Result<ExitCode> {
         }
     };
     config.default_model = Some(default);
-    (config.host, config.port) = ("127.0.0.1".to_string(), 0);
-    // Nobody else can reach this server for longer than it takes, and it needs no key of its own.
-    config.keys.clear();
-
-    let backends = Arc::new(Backends::new(config.compute_threads()));
-    let server = ServerHandle::start(config, backends).await?;
-    let client = Client::new(&server.url(), None)?;
+    let (server, client) = own::start(config).await?;
     let answered = tokio::select! {
         answered = answer(args, &client, prompt, &id) => answered,
         _ = tokio::signal::ctrl_c() => {

@@ -10,11 +10,9 @@ mod session;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use perch_backends::Backends;
 use perch_protocol::Health;
 use perch_server::{Config, ServerHandle};
 use serde_json::Value;
@@ -26,6 +24,7 @@ use reply::Reply;
 use session::{Message, Role, Session};
 
 use crate::client::Client;
+use crate::{own, whole};
 
 /// How long a server may take to say that it is there.
 const KNOCK: Duration = Duration::from_millis(500);
@@ -47,15 +46,10 @@ async fn connect(args: &Chat, mut config: Config) -> Result<(Client, Option<Serv
     if args.server.url.is_some() || matches!(there, Ok(Ok(_))) {
         return Ok((running, None));
     }
-    (config.host, config.port) = ("127.0.0.1".to_string(), 0);
-    // Nobody else can reach this server for longer than the chat, and it needs no key of its own.
-    config.keys.clear();
     if let Some(model) = &args.model {
         config.default_model = Some(model.clone());
     }
-    let backends = Arc::new(Backends::new(config.compute_threads()));
-    let server = ServerHandle::start(config, backends).await?;
-    let client = Client::new(&server.url(), None)?;
+    let (server, client) = own::start(config).await?;
     Ok((client, Some(server)))
 }
 
@@ -219,7 +213,7 @@ impl Talk {
             }
             Command::Export(file) => {
                 let path = expanded(&file);
-                session::write(&path, &self.session.markdown())?;
+                whole::write(&path, &self.session.markdown())?;
                 println!("{}", dim(&format!("Written to {}", path.display())));
             }
             Command::Quit => {}

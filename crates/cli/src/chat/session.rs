@@ -7,6 +7,8 @@ use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
+use crate::whole;
+
 /// Longest text file that is put into a message.
 const MAX_FILE: u64 = 1 << 20;
 
@@ -134,7 +136,7 @@ impl Session {
     /// Writes the chat; a file that is there is replaced whole.
     pub(super) fn save(&self, path: &Path) -> Result<()> {
         let text = serde_json::to_string_pretty(self)? + "\n";
-        write(path, &text)
+        whole::write(path, &text)
     }
 
     /// Reads a saved chat.
@@ -200,18 +202,6 @@ pub(super) fn attached(path: &Path) -> Result<String> {
     let fence = "`".repeat(3.max(longest + 1));
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     Ok(format!("{name}:\n{fence}\n{}\n{fence}", text.trim_end()))
-}
-
-/// Writes a file whole or not at all, readable by its owner only.
-pub(super) fn write(path: &Path, text: &str) -> Result<()> {
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let cannot = || format!("cannot write {}", path.display());
-    fs::create_dir_all(folder).with_context(cannot)?;
-    let mut file = tempfile::NamedTempFile::new_in(folder).with_context(cannot)?;
-    std::io::Write::write_all(&mut file, text.as_bytes()).with_context(cannot)?;
-    file.as_file().sync_all().with_context(cannot)?;
-    file.persist(path).with_context(cannot)?;
-    Ok(())
 }
 
 #[cfg(test)]

@@ -11,8 +11,8 @@ use anyhow::{Context, Result, bail};
 use plist::{Dictionary, Value};
 
 use super::plan::Plan;
-use super::systemd::write;
 use super::{Manager, State};
+use crate::whole;
 
 /// The service's name to launchd.
 const LABEL: &str = "app.perch.serve";
@@ -78,7 +78,7 @@ impl Manager for Launchd {
     fn install(&self, plan: &Plan) -> Result<()> {
         let folder = self.log.parent().context("a log lies in a folder")?;
         fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
-        write(&self.file, &self.describe(plan)?)?;
+        whole::write(&self.file, &self.describe(plan)?)?;
         // launchd keeps what it read: out with the old description, in with the new one.
         if self.loaded() {
             self.stop()?;

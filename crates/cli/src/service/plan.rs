@@ -8,6 +8,7 @@ use anyhow::{Context, Result, bail};
 use perch_server::Config;
 
 use super::args::ServiceInstall;
+use crate::client::url;
 
 /// The server that the manager starts.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -126,15 +127,6 @@ fn value_after(text: &str, flag: &str) -> Option<String> {
 
 fn is_loopback(host: &str) -> bool {
     host == "localhost" || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
-}
-
-fn url(host: &str, port: u16) -> String {
-    match host.parse::<IpAddr>() {
-        Ok(IpAddr::V4(ip)) if ip.is_unspecified() => format!("http://127.0.0.1:{port}"),
-        Ok(IpAddr::V6(ip)) if ip.is_unspecified() => format!("http://[::1]:{port}"),
-        Ok(IpAddr::V6(ip)) => format!("http://[{ip}]:{port}"),
-        _ => format!("http://{host}:{port}"),
-    }
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 //! Sources: systemd.unit(5), systemd.service(5), systemd.exec(5), systemd.syntax(7).
 
 use std::ffi::OsStr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::{env, fs};
 
@@ -11,6 +11,7 @@ use anyhow::{Context, Result, bail};
 
 use super::plan::Plan;
 use super::{Manager, NAME, State};
+use crate::whole;
 
 const SYSTEM_UNITS: &str = "/etc/systemd/system";
 
@@ -73,7 +74,7 @@ impl Manager for Systemd {
     }
 
     fn install(&self, plan: &Plan) -> Result<()> {
-        write(&self.file(), &self.describe(plan)?)?;
+        whole::write(&self.file(), &self.describe(plan)?)?;
         let installed = self.control("daemon-reload").and_then(|()| self.control("enable"));
         installed.with_context(|| format!("{} is written, but not in use", self.file().display()))
     }
@@ -220,20 +221,10 @@ fn quoted_value(word: &str) -> String {
     format!("\"{escaped}\"")
 }
 
-/// Writes a file whole or not at all.
-pub(super) fn write(path: &Path, text: &str) -> Result<()> {
-    let folder = path.parent().context("a file lies in a folder")?;
-    let cannot = || format!("cannot write {}", path.display());
-    fs::create_dir_all(folder).with_context(cannot)?;
-    let mut file = tempfile::NamedTempFile::new_in(folder).with_context(cannot)?;
-    std::io::Write::write_all(&mut file, text.as_bytes()).with_context(cannot)?;
-    file.as_file().sync_all().with_context(cannot)?;
-    file.persist(path).with_context(cannot)?;
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::super::plan::tests::plan;
     use super::*;
 
@@ -262,7 +253,7 @@ mod tests {
         for system_wide in [false, true] {
             let path = dir.path().join(format!("{NAME}.service"));
             let plan = Plan { program: program.clone(), ..plan() };
-            write(&path, &unit(&plan, system_wide)).unwrap();
+            whole::write(&path, &unit(&plan, system_wide)).unwrap();
             let mut analyze = Command::new("systemd-analyze");
             analyze.args(["verify", "--man=no", "--recursive-errors=no"]).arg(&path);
             let output = analyze.output().unwrap();
