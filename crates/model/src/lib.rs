@@ -25,7 +25,7 @@ mod tensor;
 mod validate;
 
 pub use arch::SpecOptions;
-pub use checkpoint::{Checkpoint, Footprint, Format, StoredInfo};
+pub use checkpoint::{Checkpoint, Footprint, Format, PackedMatrix, Packing, StoredInfo};
 pub use error::ModelError;
 pub use quant::Quantize;
 pub use source::TensorIndex;

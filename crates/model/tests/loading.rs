@@ -5,7 +5,9 @@ mod common;
 use std::path::Path;
 
 use common::{Folder, decode, encode, safetensors, weights};
-use perch_model::{Checkpoint, DType, Format, ModelError, Quantize, RowSelect, Tensor, TensorIndex, Weight};
+use perch_model::{
+    Checkpoint, DType, Format, ModelError, Packing, Quantize, RowSelect, Tensor, TensorIndex, Weight,
+};
 
 fn golden(name: &str) -> Checkpoint {
     Checkpoint::open(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/goldens").join(name)).unwrap()
@@ -34,6 +36,11 @@ fn mlx_matrices_become_blocks_with_the_values_that_mlx_gives_them() {
         ("stack.weight", DType::Q4_1, &[3, 4, 256]),
         ("eights.weight", DType::Affine8, &[2, 3, 128]),
         ("exponent.weight", DType::Mxfp4, &[4, 64]),
+        ("six.weight", DType::Affine8, &[4, 64]),
+        ("five.weight", DType::Affine8, &[3, 96]),
+        ("three.weight", DType::Affine8, &[4, 64]),
+        ("two.weight", DType::Affine8, &[4, 64]),
+        ("tiny_floats.weight", DType::F16, &[4, 64]),
     ];
     for (name, dtype, shape) in cases {
         assert_eq!(model.shape(name), Some(shape), "{name}");
@@ -70,9 +77,29 @@ fn one_member_of_an_mlx_stack_is_the_same_rows_of_the_whole() {
 #[test]
 fn widths_that_mlx_has_and_perch_has_not_are_named() {
     let model = golden("mlx");
-    assert_eq!(model.shape("six.weight"), Some(&[4, 64][..]));
-    let error = model.load(&Weight::new("six.weight"), None).unwrap_err();
-    assert!(matches!(error, ModelError::Unsupported(_)) && error.to_string().contains("6 bits"), "{error}");
+    assert_eq!(model.shape("eight_floats.weight"), Some(&[4, 64][..]));
+    let error = model.load(&Weight::new("eight_floats.weight"), None).unwrap_err();
+    assert!(matches!(error, ModelError::Unsupported(_)) && error.to_string().contains("mxfp8"), "{error}");
+}
+
+#[test]
+fn packed_forms_are_the_files_own_words_for_the_rows_that_are_asked_for() {
+    let model = golden("mlx");
+    let whole = model.packed(&Weight::new("stack.weight")).unwrap().unwrap();
+    assert_eq!((whole.rows, whole.cols, whole.bits, whole.group), (12, 256, 4, 128));
+    assert_eq!(whole.packing, Packing::Affine(DType::F32));
+    let (row, scales) = (256 / 8 * 4, 2 * 4);
+    assert_eq!((whole.words.len(), whole.scales.len()), (12 * row, 12 * scales));
+    let member = model.packed(&Weight::span("stack.weight", 4..8)).unwrap().unwrap();
+    assert_eq!(member.words[..], whole.words[4 * row..8 * row]);
+    assert_eq!(member.biases.unwrap()[..], whole.biases.as_ref().unwrap()[4 * scales..8 * scales]);
+    let rows = RowSelect::Stride { start: 1, step: 4, count: 3 };
+    let strided = model.packed(&Weight { rows, ..Weight::new("stack.weight") }).unwrap().unwrap();
+    assert_eq!(strided.words[2 * row..], whole.words[9 * row..10 * row]);
+    let floats = model.packed(&Weight::new("tiny_floats.weight")).unwrap().unwrap();
+    assert_eq!((floats.packing, floats.scales.len(), floats.biases), (Packing::Nvfp4, 4 * 64 / 16, None));
+    assert!(model.packed(&Weight::new("norm.weight")).unwrap().is_none());
+    assert!(model.packed(&Weight::span("four.weight", 6..7)).unwrap_err().to_string().contains("no rows"));
 }
 
 #[test]

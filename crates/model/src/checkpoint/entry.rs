@@ -36,7 +36,9 @@ pub(super) enum Source {
     /// MLX's affine quantisation: `scale * q + bias`, one scale and bias for each `group` elements of a row.
     Affine(Box<Affine>),
     /// MXFP4: a byte of exponent for each 32 elements of a row; elements `2j` and `2j + 1` in byte `j`.
-    Mxfp4(Box<Mxfp4>),
+    Mxfp4(Box<Fp4>),
+    /// MLX's NVFP4: an E4M3 scale for each 16 elements of a row; elements as in MXFP4.
+    Nvfp4(Box<Fp4>),
     /// A quantisation of MLX that is known by name, and not run.
     Foreign { name: String, bytes: usize },
 }
@@ -52,9 +54,9 @@ pub(super) struct Affine {
     pub(super) scale_dtype: DType,
 }
 
-/// Parts of an MXFP4 matrix, see [`Source::Mxfp4`].
+/// Parts of a matrix of E2M1 values, see [`Source::Mxfp4`] and [`Source::Nvfp4`].
 #[derive(Debug)]
-pub(super) struct Mxfp4 {
+pub(super) struct Fp4 {
     pub(super) packed: Place,
     pub(super) scales: Place,
 }
@@ -67,7 +69,8 @@ impl Entry {
                 Some(format!("is stored as {}, which is not supported", kind.name))
             }
             Source::Foreign { name, .. } => Some(format!(
-                "is quantised to {name} by MLX, which is not supported; 4 and 8 bits in groups of 32, 64 or 128 are"
+                "is quantised to {name} by MLX, which is not supported; 2 to 8 bits in groups of 32, 64 or 128, mxfp4 and \
+                 nvfp4 are"
             )),
             _ => None,
         }
@@ -80,7 +83,9 @@ impl Entry {
             Source::Affine(parts) => {
                 parts.words.range.len() + parts.scales.range.len() + parts.biases.range.len()
             }
-            Source::Mxfp4(parts) => parts.packed.range.len() + parts.scales.range.len(),
+            Source::Mxfp4(parts) | Source::Nvfp4(parts) => {
+                parts.packed.range.len() + parts.scales.range.len()
+            }
             Source::Foreign { bytes, .. } => *bytes,
         }
     }
@@ -117,7 +122,7 @@ pub(super) fn join_mxfp4(tensors: &mut BTreeMap<Box<str>, Entry>) -> Result<(), 
         }
         let mut shape = lead.to_vec();
         shape.push(groups.checked_mul(32).ok_or_else(wrong)?);
-        let source = Source::Mxfp4(Box::new(Mxfp4 { packed: packed.clone(), scales: exponents.clone() }));
+        let source = Source::Mxfp4(Box::new(Fp4 { packed: packed.clone(), scales: exponents.clone() }));
         tensors.remove(blocks_name.as_str());
         tensors.remove(scales_name.as_str());
         if tensors.insert(stem.as_str().into(), Entry { shape: shape.into(), source }).is_some() {
@@ -191,7 +196,7 @@ fn mlx_entry(tensors: &BTreeMap<Box<str>, Entry>, stem: &str, scheme: &Value) ->
     shape.push(cols);
 
     let source = match (mode, bits, group) {
-        ("affine", 4 | 8, 32 | 64 | 128) => {
+        ("affine", 2..=6 | 8, 32 | 64 | 128) => {
             let (bias_type, biases, biases_shape) = part("biases").ok_or("has no biases")?;
             let fits = bias_type == scale_type && biases_shape == scales_shape;
             let Some(scale_dtype) = scale_type.dtype.filter(|_| fits) else {
@@ -199,9 +204,8 @@ fn mlx_entry(tensors: &BTreeMap<Box<str>, Entry>, stem: &str, scheme: &Value) ->
             };
             Source::Affine(Box::new(Affine { bits, group, words, scales, biases, scale_dtype }))
         }
-        ("mxfp4", 4, 32) if scale_type.name == "U8" => {
-            Source::Mxfp4(Box::new(Mxfp4 { packed: words, scales }))
-        }
+        ("mxfp4", 4, 32) if scale_type.name == "U8" => Source::Mxfp4(Box::new(Fp4 { packed: words, scales })),
+        ("nvfp4", 4, 16) if scale_type.name == "U8" => Source::Nvfp4(Box::new(Fp4 { packed: words, scales })),
         _ => Source::Foreign {
             name: format!("{mode} {bits} bits in groups of {group}"),
             bytes: words.range.len() + scales.range.len(),

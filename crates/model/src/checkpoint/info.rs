@@ -32,8 +32,15 @@ impl Checkpoint {
             kind: match &entry.source {
                 Source::Plain { kind, .. } => kind.name,
                 Source::Mxfp4(_) => "MXFP4",
-                Source::Affine(affine) if affine.bits == 4 => "MLX 4-bit",
-                Source::Affine(_) => "MLX 8-bit",
+                Source::Nvfp4(_) => "NVFP4",
+                Source::Affine(affine) => match affine.bits {
+                    2 => "MLX 2-bit",
+                    3 => "MLX 3-bit",
+                    4 => "MLX 4-bit",
+                    5 => "MLX 5-bit",
+                    6 => "MLX 6-bit",
+                    _ => "MLX 8-bit",
+                },
                 Source::Foreign { name, .. } => name,
             },
             shape: &entry.shape,
@@ -140,7 +147,8 @@ impl Checkpoint {
     }
 
     fn is_mlx(&self) -> bool {
-        let mlx = |source: &Source| matches!(source, Source::Affine(_) | Source::Foreign { .. });
+        let mlx =
+            |source: &Source| matches!(source, Source::Affine(_) | Source::Nvfp4(_) | Source::Foreign { .. });
         self.tensors.values().any(|entry| mlx(&entry.source))
     }
 
@@ -151,6 +159,7 @@ impl Checkpoint {
             let name = match &entry.source {
                 Source::Plain { kind, .. } => kind.name,
                 Source::Mxfp4(_) => "MXFP4",
+                Source::Nvfp4(_) => "NVFP4",
                 Source::Affine(_) | Source::Foreign { .. } => "MLX",
             };
             *bytes.entry(name).or_default() += entry.stored_bytes();

@@ -3,7 +3,7 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use super::entry::{Affine, Entry, Mxfp4, Place, Source};
+use super::entry::{Affine, Entry, Fp4, Place, Source};
 use super::packed::{self, AffineScales};
 use super::{Checkpoint, MappedFile};
 use crate::quant::{RowSource, dequantize_row, quantize_matrix};
@@ -29,7 +29,7 @@ impl Checkpoint {
     ///
     /// All rows or a span of them are a view of the mapped file, without a copy; strides, transposes, MLX' and gpt-oss'
     /// packed forms and quantisation make a copy, one panel of rows at a time on every core. A vector has one row.
-    /// MLX' 4-bit matrices come as Q4_1, its 8-bit ones as Affine8, MXFP4 as GGUF's blocks.
+    /// MLX' 4-bit matrices come as Q4_1, those of other widths as Affine8, MXFP4 as GGUF's blocks, NVFP4 as F16.
     ///
     /// # Errors
     /// [`ModelError::InvalidFile`] when there is no such tensor or no such part of it, [`ModelError::Unsupported`] when
@@ -70,6 +70,7 @@ impl Checkpoint {
             }
             Source::Affine(parts) => self.unpack_affine(parts, &selection),
             Source::Mxfp4(parts) => self.unpack_mxfp4(parts, &selection).ok_or(UNEVEN),
+            Source::Nvfp4(parts) => self.unpack_nvfp4(parts, &selection).ok_or(UNEVEN),
             Source::Foreign { .. } => Err("is stored in a way that is not supported"),
         }
     }
@@ -100,13 +101,23 @@ impl Checkpoint {
         }
     }
 
-    fn unpack_mxfp4(&self, parts: &Mxfp4, selection: &Selection) -> Option<Tensor> {
+    fn unpack_mxfp4(&self, parts: &Fp4, selection: &Selection) -> Option<Tensor> {
         let (packed, scales) = (self.bytes(&parts.packed), self.bytes(&parts.scales));
         let rows = WholeRows::of(selection, 32)?;
         panels::build_rows(DType::Mxfp4, (selection.rows, selection.cols), |row, out| {
             let row = rows.stored(row);
             let packed = &packed[row * rows.groups * 16..][..rows.groups * 16];
             packed::mxfp4_row(packed, &scales[row * rows.groups..][..rows.groups], out);
+        })
+    }
+
+    fn unpack_nvfp4(&self, parts: &Fp4, selection: &Selection) -> Option<Tensor> {
+        let (packed, scales) = (self.bytes(&parts.packed), self.bytes(&parts.scales));
+        let rows = WholeRows::of(selection, 16)?;
+        panels::build_rows(DType::F16, (selection.rows, selection.cols), |row, out| {
+            let row = rows.stored(row);
+            let packed = &packed[row * rows.groups * 8..][..rows.groups * 8];
+            packed::nvfp4_row(packed, &scales[row * rows.groups..][..rows.groups], out);
         })
     }
 
@@ -123,30 +134,30 @@ impl Checkpoint {
         }
     }
 
-    fn bytes(&self, place: &Place) -> &[u8] {
+    pub(super) fn bytes(&self, place: &Place) -> &[u8] {
         &self.files[place.file].bytes()[place.range.clone()]
     }
 }
 
 /// Selected rows of a packed tensor, each taken whole.
 #[derive(Debug, Clone, Copy)]
-struct WholeRows {
+pub(super) struct WholeRows {
     first: usize,
     step: usize,
     /// Groups in a row.
-    groups: usize,
+    pub(super) groups: usize,
 }
 
 impl WholeRows {
     /// `None` if the selection takes less than whole rows, or rows that are not whole groups.
-    fn of(selection: &Selection, group: usize) -> Option<Self> {
+    pub(super) fn of(selection: &Selection, group: usize) -> Option<Self> {
         let Selection { cols, offset, row_step, col_step, .. } = *selection;
         let whole = [cols % group, offset % cols, row_step % cols] == [0; 3] && col_step == 1;
         whole.then_some(Self { first: offset / cols, step: row_step / cols, groups: cols / group })
     }
 
     /// Where selected row `row` stands in the stored tensor.
-    fn stored(&self, row: usize) -> usize {
+    pub(super) fn stored(&self, row: usize) -> usize {
         self.first + row * self.step
     }
 }

@@ -9,6 +9,7 @@
 mod entry;
 mod info;
 mod load;
+mod matrix;
 mod open;
 mod packed;
 mod size;
@@ -25,6 +26,7 @@ use crate::{ModelError, ModelSpec, TensorIndex};
 use entry::Entry;
 
 pub use info::StoredInfo;
+pub use matrix::{PackedMatrix, Packing};
 pub use size::Footprint;
 
 /// How a checkpoint is stored.

@@ -40,10 +40,40 @@ pub(super) struct AffineScales<'a> {
     pub(super) group: usize,
 }
 
-/// One row of MLX's affine quantisation with `bits` 4 or 8. `out` gets a Q4_1 or an Affine8 block for each 32 elements.
-/// Returns whether every scale and bias fits into f16.
+/// One row of NVFP4: `packed` has 8 bytes for each 16 elements, `scales` one; `out` gets 16 f16 for each. Exact: a value has one
+/// bit after its first and a scale three.
+pub(super) fn nvfp4_row(packed: &[u8], scales: &[u8], out: &mut [u8]) {
+    let groups = out.chunks_exact_mut(32).zip(packed.chunks_exact(8)).zip(scales);
+    for ((out, packed), scale) in groups {
+        let scale = e4m3(*scale);
+        for (i, out) in out.chunks_exact_mut(2).enumerate() {
+            let value = E2M1[usize::from(packed[i / 2] >> (i % 2 * 4) & 0xf)] * scale;
+            out.copy_from_slice(&f16::from_f32(value).to_le_bytes());
+        }
+    }
+}
+
+/// The values of four bits: sign, two of exponent, one of fraction (OCP Microscaling Formats 1.0, 5.3.3).
+const E2M1: [f32; 16] =
+    [0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, -0.0, -0.5, -1.0, -1.5, -2.0, -3.0, -4.0, -6.0];
+
+/// A byte of sign, four of exponent with a bias of 7, and three of fraction; no infinities (OCP 8-bit Floating Point 1.0).
+fn e4m3(byte: u8) -> f32 {
+    let (exponent, fraction) = (i32::from(byte >> 3 & 0xf), f32::from(byte & 7));
+    let magnitude = match exponent {
+        15 if byte & 7 == 7 => f32::NAN,
+        0 => fraction * 0.001953125, // 2⁻⁹
+        _ => (1.0 + fraction / 8.0) * 2.0_f32.powi(exponent - 7),
+    };
+    if byte & 0x80 == 0 { magnitude } else { -magnitude }
+}
+
+/// One row of MLX's affine quantisation with `bits` 2 to 8. `out` gets a Q4_1 block (4 bits) or an Affine8 block (all others)
+/// for each 32 elements. Returns whether every scale and bias fits into f16.
+///
+/// Element `i` is bits `i * bits .. (i + 1) * bits` of the row, counted from the lowest bit of its first byte.
 pub(super) fn affine_row(bits: usize, packed: &[u8], scales: AffineScales<'_>, out: &mut [u8]) -> bool {
-    let (packed_bytes, block_bytes) = (bits * 4, bits * 4 + 4);
+    let (packed_bytes, block_bytes) = (bits * 4, if bits == 4 { 20 } else { 36 });
     let blocks_in_group = scales.group / 32;
     let blocks = out.chunks_exact_mut(block_bytes).zip(packed.chunks_exact(packed_bytes));
     let mut finite = true;
@@ -56,10 +86,19 @@ pub(super) fn affine_row(bits: usize, packed: &[u8], scales: AffineScales<'_>, o
         block[2..4].copy_from_slice(&bias.to_le_bytes());
         match bits {
             4 => reorder(packed, &mut block[4..]),
-            _ => block[4..].copy_from_slice(packed),
+            8 => block[4..].copy_from_slice(packed),
+            _ => block[4..].iter_mut().enumerate().for_each(|(i, byte)| *byte = element(packed, bits, i)),
         }
     }
     finite
+}
+
+/// Element `i` of a stream of elements with `bits` bits.
+fn element(packed: &[u8], bits: usize, i: usize) -> u8 {
+    let (byte, shift) = (i * bits / 8, i * bits % 8);
+    let next = packed.get(byte + 1).copied().unwrap_or(0);
+    let word = u16::from_le_bytes([packed[byte], next]);
+    (word >> shift) as u8 & ((1 << bits) - 1)
 }
 
 /// Element `i` of some floats, as f16.

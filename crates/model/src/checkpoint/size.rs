@@ -85,6 +85,7 @@ impl Checkpoint {
             Source::Affine(parts) if parts.bits == 4 => owned(DType::Q4_1),
             Source::Affine(_) => owned(DType::Affine8),
             Source::Mxfp4(_) => owned(DType::Mxfp4),
+            Source::Nvfp4(_) => owned(DType::F16),
             Source::Foreign { .. } => Footprint::default(),
         }
     }

@@ -1,6 +1,6 @@
 """Makes the MLX-quantised checkpoint beside this file, and what MLX itself expands it to.
 
-    pip install "mlx[cpu]==0.32.4" numpy safetensors
+    pip install "mlx[cpu]==0.32.2" numpy safetensors
     python make.py
 """
 
@@ -22,6 +22,11 @@ CASES = [
     ("eights.weight", (2, 3, 128), 8, 128, "affine", mx.bfloat16),
     ("exponent.weight", (4, 64), 4, 32, "mxfp4", mx.bfloat16),
     ("six.weight", (4, 64), 6, 64, "affine", mx.float16),
+    ("five.weight", (3, 96), 5, 32, "affine", mx.bfloat16),
+    ("three.weight", (4, 64), 3, 64, "affine", mx.float16),
+    ("two.weight", (4, 64), 2, 32, "affine", mx.float16),
+    ("tiny_floats.weight", (4, 64), 4, 16, "nvfp4", mx.bfloat16),
+    ("eight_floats.weight", (4, 64), 8, 32, "mxfp8", mx.bfloat16),
 ]
 
 stored, expected = {}, {}
