@@ -2,16 +2,16 @@
 
 use candle_core::{D, Result, Tensor};
 
-use crate::batch::{Batch, Span};
 use crate::contiguous::ContiguousKv;
 use crate::cpu::attention::{self as kernels, Step};
 use crate::cpu::pages::PageTable;
 use crate::cpu::rope::Rotation;
 use crate::device::{Device, filled, read};
-use crate::kv::KvCache;
 use crate::linear::Linear;
 use crate::norm::Norm;
 use crate::rope::Angles;
+use perch_engine::batch::{Batch, Span};
+use perch_engine::kv::KvCache;
 
 /// Sizes and masks of an attention layer.
 #[derive(Debug, Clone, Copy)]

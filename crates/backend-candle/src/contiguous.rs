@@ -8,7 +8,7 @@ use std::ops::Range;
 use candle_core::{DType, Device, Result, Tensor};
 use perch_engine::BackendError;
 
-use crate::kv::SequenceKv;
+use perch_engine::kv::SequenceKv;
 
 /// What the sequences of one model have in common.
 #[derive(Debug)]

@@ -7,7 +7,6 @@ use candle_core::{Result, Tensor};
 use perch_model::Rope;
 
 use crate::attention::{Attention, Pass, StepKv};
-use crate::batch::Batch;
 use crate::cpu::elementwise;
 use crate::device::Device;
 use crate::linear::{Linear, Weights};
@@ -15,6 +14,7 @@ use crate::mlp::Mlp;
 use crate::moe::Moe;
 use crate::norm::{Join, Norm, join};
 use crate::rope::Angles;
+use perch_engine::batch::Batch;
 
 /// A loaded model.
 #[derive(Debug)]

@@ -1,16 +1,13 @@
 //! Runs a [`perch_model::ModelSpec`] on the CPU with our own kernels and, on a Mac, on Metal through candle.
 //!
 //! [`CandleBackend`] is the whole of it to the engine. `decoder.rs` is the one forward pass; each kind of layer has a
-//! file of its own (`attention`, `moe`, `norm`, …) that says what it does on either device; `cpu/` holds the kernels;
-//! `kv.rs` keeps the books of sequences and saved blocks.
+//! file of its own (`attention`, `moe`, `norm`, …) that says what it does on either device; `cpu/` holds the kernels.
 
 mod attention;
-mod batch;
 mod contiguous;
 pub mod cpu;
 mod decoder;
 mod device;
-mod kv;
 mod linear;
 mod load;
 mod mlp;
@@ -25,12 +22,12 @@ pub use cpu::pool::Pool;
 pub use load::{DeviceKind, KvDtype, LoadError, LoadOptions, Progress};
 
 use crate::attention::StepKv;
-use crate::batch::{Batch, Bounds};
 use crate::contiguous::{ContiguousKv, Shape};
 use crate::cpu::pages::{Layout, PAGE_TOKENS, PagePool, PageTable, PagedKv};
 use crate::decoder::Decoder;
 use crate::device::Device;
-use crate::kv::{KvCache, KvOps};
+use perch_engine::batch::{Batch, Bounds};
+use perch_engine::kv::{KvCache, KvOps};
 
 /// One loaded model and the KV of its sequences.
 pub struct CandleBackend {

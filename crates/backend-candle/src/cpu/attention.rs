@@ -25,7 +25,7 @@ use super::pool::SendPtr;
 use super::rope::Rotation;
 use super::simd::Element;
 use crate::attention::Heads;
-use crate::batch::Span;
+use perch_engine::batch::Span;
 
 /// Rows of a tile at most, unless one query's group alone has more: queries, scores and sums stay in the L2 cache.
 const ROWS: usize = 64;

@@ -18,7 +18,7 @@ use perch_engine::{BackendError, SeqId};
 use perch_model::{Mixer, ModelSpec};
 
 use super::memory::Memory;
-use crate::kv::{KvCache, SequenceKv};
+use perch_engine::kv::{KvCache, SequenceKv};
 
 /// Tokens in a page; also the block of the online softmax, so borders lie at the same positions for every run.
 pub(crate) const PAGE_TOKENS: usize = 32;
@@ -245,7 +245,7 @@ mod tests {
     use perch_engine::{BlockId, Run, Wanted};
 
     use super::*;
-    use crate::kv::KvOps;
+    use perch_engine::kv::KvOps;
 
     const A: SeqId = SeqId(1);
     const B: SeqId = SeqId(2);

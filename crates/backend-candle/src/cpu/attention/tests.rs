@@ -7,7 +7,7 @@ use super::super::pool::Pool;
 use super::super::simd::Width;
 use super::*;
 use crate::cpu::pages::{Layout, PagePool, PagedKv};
-use crate::kv::{KvCache, KvOps, SequenceKv};
+use perch_engine::kv::{KvCache, KvOps, SequenceKv};
 
 /// Numbers in −1 .. 1 that look random, the same for the same seed.
 fn noise(seed: u64, len: usize) -> Vec<f32> {

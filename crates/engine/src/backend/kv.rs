@@ -1,17 +1,17 @@
 //! `KvCache`: the keys and values that a model keeps, by sequence and by saved block.
 //!
-//! Holds the bookkeeping of ids, once for every way to store KV. The two ways are pages that sequences and blocks share
-//! ([`crate::cpu::pages`], our own kernels) and whole tensors per sequence ([`crate::contiguous`], candle's kernels).
+//! Holds the bookkeeping of ids, once for every way to store KV: pages that sequences and blocks share, or whole tensors
+//! for each sequence.
 //!
 //! Invariants: every id maps to one sequence (or block); an operation that fails has changed nothing; a sequence's
 //! length grows only by [`KvOps::commit`], after a pass has written all its layers.
 
 use std::collections::HashMap;
 
-use perch_engine::{BackendError, BlockId, Run, SeqId};
+use super::{BackendError, BlockId, Run, SeqId};
 
 /// How the KV of one sequence is stored.
-pub(crate) trait SequenceKv: Sized {
+pub trait SequenceKv: Sized {
     /// What sequences of one model have in common: sizes, and where memory comes from.
     type Context;
     /// A saved block.
@@ -34,7 +34,7 @@ pub(crate) trait SequenceKv: Sized {
 }
 
 /// The KV of all sequences and saved blocks of one model.
-pub(crate) struct KvCache<S: SequenceKv> {
+pub struct KvCache<S: SequenceKv> {
     context: S::Context,
     block_tokens: usize,
     sequences: HashMap<SeqId, S>,
@@ -43,43 +43,43 @@ pub(crate) struct KvCache<S: SequenceKv> {
 
 impl<S: SequenceKv> KvCache<S> {
     /// An empty cache whose saved blocks have `block_tokens` tokens.
-    pub(crate) fn new(context: S::Context, block_tokens: usize) -> Self {
+    pub fn new(context: S::Context, block_tokens: usize) -> Self {
         Self { context, block_tokens, sequences: HashMap::new(), blocks: HashMap::new() }
     }
 
     /// The sequence `seq`.
-    pub(crate) fn get(&self, seq: SeqId) -> Result<&S, BackendError> {
+    pub fn get(&self, seq: SeqId) -> Result<&S, BackendError> {
         self.sequences.get(&seq).ok_or_else(|| unknown(seq))
     }
 
     /// The sequence `seq`, to be written by a pass.
-    pub(crate) fn get_mut(&mut self, seq: SeqId) -> Result<&mut S, BackendError> {
+    pub fn get_mut(&mut self, seq: SeqId) -> Result<&mut S, BackendError> {
         self.sequences.get_mut(&seq).ok_or_else(|| unknown(seq))
     }
 
     /// What all sequences share.
-    pub(crate) fn context(&self) -> &S::Context {
+    pub fn context(&self) -> &S::Context {
         &self.context
     }
 }
 
 /// The operations of [`perch_engine::Backend`] on KV, whatever the storage.
-pub(crate) trait KvOps {
+pub trait KvOps {
     /// Tokens of `seq`.
     fn len_of(&self, seq: SeqId) -> Result<usize, BackendError>;
-    /// See [`perch_engine::Backend::open`].
+    /// See [`super::Backend::open`].
     fn open(&mut self, seq: SeqId, prefix: &[BlockId]) -> Result<(), BackendError>;
-    /// See [`perch_engine::Backend::fork`].
+    /// See [`super::Backend::fork`].
     fn fork(&mut self, from: SeqId, to: SeqId) -> Result<(), BackendError>;
-    /// See [`perch_engine::Backend::truncate`].
+    /// See [`super::Backend::truncate`].
     fn truncate(&mut self, seq: SeqId, len: usize) -> Result<(), BackendError>;
-    /// See [`perch_engine::Backend::close`].
+    /// See [`super::Backend::close`].
     fn close(&mut self, seq: SeqId);
-    /// See [`perch_engine::Backend::save`].
+    /// See [`super::Backend::save`].
     fn save(&mut self, seq: SeqId, index: usize, block: BlockId) -> Result<(), BackendError>;
-    /// See [`perch_engine::Backend::forget`].
+    /// See [`super::Backend::forget`].
     fn forget(&mut self, block: BlockId);
-    /// See [`perch_engine::Backend::trim`].
+    /// See [`super::Backend::trim`].
     fn trim(&mut self);
     /// Makes room for the new tokens of every run, or for none of them.
     fn reserve(&mut self, batch: &[Run<'_>]) -> Result<(), BackendError>;

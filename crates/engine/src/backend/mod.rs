@@ -3,13 +3,17 @@
 //! A backend is built, used and dropped on one thread (the engine thread of its model) and need not be `Send`.
 //! It keeps the KV of *sequences* (growing, one per running generation) and of *blocks* (immutable, `block_tokens`
 //! long, kept for the prefix cache). Whether a block shares memory with the sequences that use it or is a copy is the
-//! backend's affair; [`Limits::shares_blocks`] tells the ledger which.
+//! backend's affair; [`Limits::shares_blocks`] tells the ledger which. [`batch`] and [`kv`] hold what all backends check and
+//! write down alike.
 //!
 //! Contract, tested by the engine's property tests on every backend:
 //! - a run's logits depend on the tokens of its sequence alone, not on what else is in the batch, on how its prompt was
 //!   cut into chunks, or on whether its prefix came from saved blocks (bit for bit on the CPU backend);
 //! - an error leaves every sequence as it was before the call, or the backend says so by [`BackendError::Fatal`];
 //! - memory stays within what the engine's ledger expects: see [`Limits::shares_blocks`].
+
+pub mod batch;
+pub mod kv;
 
 use thiserror::Error;
 

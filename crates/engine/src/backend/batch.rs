@@ -5,46 +5,45 @@
 
 use std::collections::HashSet;
 
-use perch_engine::{BackendError, Run, SeqId, Wanted};
-
-use crate::kv::KvOps;
+use super::kv::KvOps;
+use super::{BackendError, Run, SeqId, Wanted};
 
 /// One run in the flattened batch.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Span {
+pub struct Span {
     /// Whose tokens.
-    pub(crate) seq: SeqId,
+    pub seq: SeqId,
     /// Row of the first.
-    pub(crate) start: usize,
+    pub start: usize,
     /// How many.
-    pub(crate) len: usize,
+    pub len: usize,
     /// Position of the first in its sequence.
-    pub(crate) position: usize,
+    pub position: usize,
 }
 
 /// A checked step.
 #[derive(Debug)]
-pub(crate) struct Batch {
+pub struct Batch {
     /// All tokens, run after run.
-    pub(crate) tokens: Vec<u32>,
+    pub tokens: Vec<u32>,
     /// The runs.
-    pub(crate) spans: Vec<Span>,
+    pub spans: Vec<Span>,
     /// Rows whose logits are wanted.
-    pub(crate) wanted: Vec<u32>,
+    pub wanted: Vec<u32>,
 }
 
 /// What a batch is checked against.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Bounds {
+pub struct Bounds {
     /// Token ids are below this.
-    pub(crate) vocab_size: usize,
+    pub vocab_size: usize,
     /// Sequences are no longer than this.
-    pub(crate) context_length: usize,
+    pub context_length: usize,
 }
 
 impl Batch {
     /// Flattens `runs`; an error names what is wrong with them.
-    pub(crate) fn new(runs: &[Run<'_>], bounds: Bounds, kv: &dyn KvOps) -> Result<Self, BackendError> {
+    pub fn new(runs: &[Run<'_>], bounds: Bounds, kv: &dyn KvOps) -> Result<Self, BackendError> {
         let total = runs.iter().map(|run| run.tokens.len()).sum();
         if u32::try_from(total).is_err() {
             return Err(BackendError::Invalid(format!("a batch of {total} tokens is too large")));
@@ -70,7 +69,7 @@ impl Batch {
     }
 
     /// The position of every token.
-    pub(crate) fn positions(&self) -> impl Iterator<Item = usize> {
+    pub fn positions(&self) -> impl Iterator<Item = usize> {
         self.spans.iter().flat_map(|span| span.position..span.position + span.len)
     }
 }
