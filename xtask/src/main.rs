@@ -1,4 +1,4 @@
-//! The project's own commands: `cargo xtask run | app | test | ci | bench | bundle | icons`.
+//! The project's own commands: `cargo xtask run | app | test | mlx | ci | bench | bundle | icons`.
 //!
 //! They do all set-up themselves, say what they are about to install before they do it, keep what they install in the
 //! user's cache folder, and change nothing in the checkout but `target`, `ui/dist` and the link `ui/node_modules`.
@@ -10,6 +10,7 @@ mod ci;
 mod desktop;
 mod faq;
 mod guide;
+mod mlx;
 mod report;
 mod serve;
 mod setup;
@@ -31,6 +32,7 @@ The project's own commands.
   cargo xtask app           Build the app and start it, on Linux as well
   cargo xtask icons         Draw the icons from their SVGs
   cargo xtask test [ARGS]   Run every test that this machine can run; ARGS go to `cargo test`
+  cargo xtask mlx [ARGS]    Run the tests of the MLX backend, on Linux with MLX's CPU library; part of `test` too
   cargo xtask ci            Format, lints, docs, licences and advisories, then all tests
   cargo xtask bundle        Make the installer of this platform: Perch.app and a disk image, or a Debian package
   cargo xtask bench [ARGS]  Measure speed and memory on random-weights models; ARGS: --help
@@ -55,6 +57,7 @@ fn main() -> ExitCode {
         "run" => serve::run(&rest).map(|()| ExitCode::SUCCESS),
         "test" => reported(|report| suite::run(&rest, report)),
         "ci" => reported(ci::run),
+        "mlx" => reported(|report| mlx::test(&rest, report)),
         "bundle" => bundle::run(&rest).map(|()| ExitCode::SUCCESS),
         "bench" => bench::run(&rest).map(|()| ExitCode::SUCCESS),
         "guide" => guide::make(&rest).map(|()| ExitCode::SUCCESS),

@@ -3,6 +3,8 @@
 //! A test that finds something missing prints a line `skipped: <reason>` and returns; it is counted as skipped here,
 //! with its reason, though the test harness calls it passed.
 
+use std::process::Command;
+
 use anyhow::Result;
 
 use crate::report::Report;
@@ -34,7 +36,6 @@ pub(crate) fn run(args: &[String], report: &mut Report) -> Result<()> {
             Err(reason) => command.env("TESTS_APP_MISSING", format!("{reason:#}")),
         };
     }
-    command.args(for_cargo).arg("--").arg("--show-output").args(for_tests);
     for (variable, found) in
         [("TESTS_PYTHON", &clients.python), ("TESTS_NODE_MODULES", &clients.node_modules)]
     {
@@ -43,19 +44,27 @@ pub(crate) fn run(args: &[String], report: &mut Report) -> Result<()> {
             Err(reason) => command.env(format!("{variable}_MISSING"), reason),
         };
     }
+    tests(&mut command, args, report)?;
+    // Whoever names packages or tests looks for one thing.
+    if let Some(perch) = perch.filter(|_| for_tests.is_empty()) {
+        ui::test(&perch, report);
+    }
+    Ok(())
+}
+
+/// Runs a `cargo test` with `args` after its own, and counts.
+pub(crate) fn tests(command: &mut Command, args: &[String], report: &mut Report) -> Result<()> {
+    let (for_cargo, for_tests) = split_at_dashes(args);
+    command.args(for_cargo).arg("--").arg("--show-output").args(for_tests);
     let failures = report.failures();
     let mut reader = Reader::default();
-    let good = shell::lines(&mut command, |line| {
+    let good = shell::lines(command, |line| {
         if reader.read(line, report) {
             println!("{line}");
         }
     })?;
     if !good && report.failures() == failures {
         report.failed("`cargo test` did not build or did not end well; its message is above");
-    }
-    // Whoever names packages or tests looks for one thing.
-    if let Some(perch) = perch.filter(|_| for_tests.is_empty()) {
-        ui::test(&perch, report);
     }
     Ok(())
 }
