@@ -6,7 +6,7 @@ use std::process::Command;
 use anyhow::{Result, bail};
 
 use crate::report::Report;
-use crate::{cache, desktop, guide, setup, shell, suite};
+use crate::{cache, desktop, guide, mlx, setup, shell, suite};
 
 /// The version of cargo-deny that `deny.toml` was written for.
 const CARGO_DENY: &str = "0.20.2";
@@ -24,7 +24,14 @@ pub(crate) fn run(report: &mut Report) -> Result<()> {
         Err(_) => &["--workspace", "--exclude", desktop::APP],
     };
     let lints = ["--all-targets", "--locked", "--", "-D", "warnings"];
-    check(report, "clippy", shell::run(shell::cargo().arg("clippy").args(all).args(lints)));
+    let mut clippy = shell::cargo();
+    clippy.arg("clippy").args(all);
+    // Where it can be had, so that the code which only a Mac has otherwise is looked at too.
+    if let Ok(sdk) = mlx::sdk() {
+        clippy.args(["--features", mlx::FEATURE]);
+        mlx::with(&mut clippy, &sdk);
+    }
+    check(report, "clippy", shell::run(clippy.args(lints)));
     let mut doc = shell::cargo();
     doc.arg("doc").args(all).args(["--no-deps", "--locked"]).env("RUSTDOCFLAGS", "-D warnings");
     check(report, "docs", shell::run(&mut doc));

@@ -15,48 +15,45 @@ use serde_json::Value;
 use crate::report::Report;
 use crate::{cache, setup, shell, suite};
 
-/// The packages that have tests with MLX.
-const PACKAGES: [&str; 4] = ["-p", "perch-backend-mlx", "-p", "perch-backends"];
-/// The feature that brings MLX in where it is no matter of course.
-const FEATURES: [&str; 2] = ["--features", "perch-backend-mlx/cpu,perch-backends/mlx-cpu"];
+/// What brings MLX into a build of all packages, where it is no matter of course.
+pub(crate) const FEATURE: &str = "perch-backends/mlx-cpu";
+/// The backend's own package.
+const OWN: [&str; 4] = ["-p", "perch-backend-mlx", "--features", "cpu"];
+/// The test that has MLX behind a whole server. All packages are named, so that the builds of the other tests serve this one.
+const SERVER: [&str; 5] = ["--workspace", "--features", FEATURE, "--test", "mlx"];
 
-/// Runs the tests, `args` going to `cargo test`.
+/// Runs the tests, `args` going to `cargo test`. On a Mac they are tests like all others.
 pub(crate) fn test(args: &[String], report: &mut Report) -> Result<()> {
-    let mut command = shell::cargo();
-    command.arg("test").args(["--no-fail-fast"]).args(PACKAGES);
-    match prepare(&mut command) {
-        Ok(()) => suite::tests(&mut command, args, report),
+    if cfg!(target_os = "macos") {
+        let mut command = shell::cargo();
+        command.args(["test", "--no-fail-fast", "-p", "perch-backend-mlx", "-p", "perch-backends"]);
+        return suite::tests(&mut command, args, report);
+    }
+    let sdk = match sdk() {
+        Ok(sdk) => sdk,
         Err(reason) => {
             report.skipped("MLX", format!("{reason:#}"));
-            Ok(())
+            return Ok(());
         }
+    };
+    for selection in [&OWN[..], &SERVER] {
+        let mut command = shell::cargo();
+        command.args(["test", "--no-fail-fast"]).args(selection);
+        suite::tests(with(&mut command, &sdk), args, report)?;
     }
-}
-
-/// Clippy on the code that only builds with MLX.
-pub(crate) fn lint(lints: &[&str]) -> Result<()> {
-    let mut command = shell::cargo();
-    command.arg("clippy").args(PACKAGES);
-    prepare(&mut command)?;
-    shell::run(command.args(lints))
-}
-
-/// Adds to a cargo command what it needs to build with MLX here.
-fn prepare(cargo: &mut Command) -> Result<()> {
-    if cfg!(target_os = "macos") {
-        return Ok(());
-    }
-    if !cfg!(all(target_os = "linux", target_arch = "x86_64")) {
-        bail!("MLX runs on macOS, and for tests on x86-64 Linux");
-    }
-    let sdk = sdk()?;
-    cargo.args(FEATURES).arg("--config").arg(sdk.join("cargo.toml"));
-    cargo.env("LD_LIBRARY_PATH", sdk.join("mlx/lib"));
     Ok(())
 }
 
+/// Adds to a cargo command what it needs to build and run with this library.
+pub(crate) fn with<'a>(cargo: &'a mut Command, sdk: &Path) -> &'a mut Command {
+    cargo.arg("--config").arg(sdk.join("cargo.toml")).env("LD_LIBRARY_PATH", sdk.join("mlx/lib"))
+}
+
 /// The library in place of mlx-sys' own build, made unless it is there.
-fn sdk() -> Result<PathBuf> {
+pub(crate) fn sdk() -> Result<PathBuf> {
+    if !cfg!(all(target_os = "linux", target_arch = "x86_64")) {
+        bail!("MLX runs on macOS, and for tests on x86-64 Linux");
+    }
     let here = cache::root().join("xtask/mlx");
     let sys = mlx_sys()?;
     let mut key = DefaultHasher::new();

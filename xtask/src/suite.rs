@@ -8,7 +8,7 @@ use std::process::Command;
 use anyhow::Result;
 
 use crate::report::Report;
-use crate::{cache, desktop, setup, shell, ui};
+use crate::{cache, desktop, mlx, setup, shell, ui};
 
 /// Sets up and runs `cargo test`, with `args` after its own.
 pub(crate) fn run(args: &[String], report: &mut Report) -> Result<()> {
@@ -47,6 +47,9 @@ pub(crate) fn run(args: &[String], report: &mut Report) -> Result<()> {
     tests(&mut command, args, report)?;
     // Whoever names packages or tests looks for one thing.
     if let Some(perch) = perch.filter(|_| for_tests.is_empty()) {
+        if cfg!(not(target_os = "macos")) {
+            mlx::test(for_cargo, report)?;
+        }
         ui::test(&perch, report);
     }
     Ok(())

@@ -23,6 +23,8 @@ mod rope;
 mod thread;
 mod weights;
 
+use std::sync::Arc;
+
 use perch_engine::{Backend, BackendError, BlockId, Limits, Run, SeqId};
 use perch_model::Checkpoint;
 
@@ -44,7 +46,7 @@ impl MlxBackend {
     /// # Errors
     /// [`LoadError::Model`] when the checkpoint does not describe a model that Perch runs, [`LoadError::Unsupported`] when it is
     /// stored in a way that MLX does not run, [`LoadError::Device`] when MLX fails or has no room.
-    pub fn load(checkpoint: Checkpoint, options: LoadOptions) -> Result<Self, LoadError> {
+    pub fn load(checkpoint: Arc<Checkpoint>, options: LoadOptions) -> Result<Self, LoadError> {
         let model = Door::open(move || Model::load(&checkpoint, &options)).map_err(LoadError::Device)??;
         let limits =
             model.ask(|model| Ok(model.limits())).map_err(|error| LoadError::Device(error.to_string()))?;

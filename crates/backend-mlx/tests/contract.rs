@@ -4,6 +4,8 @@
 
 mod support;
 
+use std::sync::Arc;
+
 use perch_backend_mlx::{LoadError, LoadOptions, MlxBackend};
 use perch_engine::testing::Conformance;
 use perch_engine::{Backend, BackendError, Run, SeqId, Wanted};
@@ -40,7 +42,7 @@ fn weights_rounded_on_load_conform_and_mean_nearly_the_same() {
     for (quantize, lost) in [(Quantize::Q8_0, 0.05), (Quantize::Q6K, 0.2), (Quantize::Q4K, 0.6)] {
         let make = || {
             let options = LoadOptions { quantize: Some(quantize), ..exact() };
-            MlxBackend::load(Checkpoint::open(&golden.folder).unwrap(), options).unwrap()
+            MlxBackend::load(Arc::new(Checkpoint::open(&golden.folder).unwrap()), options).unwrap()
         };
         Conformance::new(make, ROUNDING).batches_equal_single_runs();
         let logits = golden.replay(&mut make(), SeqId(1), golden.prompt);
@@ -56,9 +58,9 @@ fn weights_rounded_on_load_conform_and_mean_nearly_the_same() {
 fn what_mlx_has_no_form_for_is_refused_by_name() {
     let file = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../guide/guide.gguf");
     // Q8_0 has one.
-    MlxBackend::load(Checkpoint::open(file).unwrap(), exact()).unwrap();
+    MlxBackend::load(Arc::new(Checkpoint::open(file).unwrap()), exact()).unwrap();
     if !cfg!(target_os = "macos") {
-        let checkpoint = Checkpoint::open(Golden::named("llama").folder).unwrap();
+        let checkpoint = Arc::new(Checkpoint::open(Golden::named("llama").folder).unwrap());
         let error = MlxBackend::load(checkpoint, LoadOptions::default()).err().unwrap();
         assert!(matches!(&error, LoadError::Device(why) if why.contains("GPU")), "{error}");
     }

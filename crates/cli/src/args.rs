@@ -79,6 +79,8 @@ pub(crate) enum Command {
     Chat(Chat),
     /// Run the server in the background, kept by the system
     Service(Service),
+    /// Show what this machine can run models on
+    Devices(Devices),
     /// Measure how fast a model runs here
     Bench(Bench),
     /// Print a script that completes commands in a shell
@@ -163,6 +165,13 @@ pub(crate) struct List {
     pub(crate) json: bool,
     #[command(flatten)]
     pub(crate) library: LibraryArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Devices {
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 #[derive(Debug, Args)]
@@ -298,6 +307,9 @@ pub(crate) struct LoadArgs {
     /// Threads that compute [default: one for each core]
     #[arg(long, value_name = "N")]
     pub(crate) threads: Option<std::num::NonZeroUsize>,
+    /// What runs models: auto, cpu, metal or mlx; see `perch devices` [default: auto]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) backend: Option<String>,
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ mod args;
 mod bench;
 mod chat;
 mod client;
+mod devices;
 mod du;
 mod import;
 mod list;
@@ -95,6 +96,11 @@ async fn dispatch(cli: Cli) -> Result<ExitCode> {
             logging::start(&config, "error");
             return chat::run(args, config).await;
         }
+        Command::Devices(args) => {
+            let config = config(global, Layer::default())?;
+            logging::start(&config, "error");
+            devices::run(args, &config)?;
+        }
         Command::Service(args) => return service::run(args, &config(global, Layer::default())?).await,
         Command::Bench(args) => {
             let config = config(global, layer(Some(&args.library), Some(&args.load)))?;
@@ -138,6 +144,7 @@ fn layer(library: Option<&LibraryArgs>, load: Option<&LoadArgs>) -> Layer {
         quantize: load.and_then(|load| load.quantize),
         context: load.and_then(|load| load.context),
         threads: load.and_then(|load| load.threads),
+        backend: load.and_then(|load| load.backend.clone()),
         ..Layer::default()
     }
 }

@@ -40,8 +40,9 @@ pub(crate) async fn run(args: &Ps, config: &Config) -> Result<()> {
         println!("\nNo model is loaded.");
         return Ok(());
     }
-    let rows: Vec<[String; 9]> = status.models.iter().map(row).collect();
-    let heads = ["MODEL", "STATE", "WEIGHTS", "KV", "SCRATCH", "CONTEXT", "RUNNING", "WAITING", "UNTIL"];
+    let rows: Vec<[String; 10]> = status.models.iter().map(row).collect();
+    let heads =
+        ["MODEL", "STATE", "BACKEND", "WEIGHTS", "KV", "SCRATCH", "CONTEXT", "RUNNING", "WAITING", "UNTIL"];
     println!("\n{}", text::table(heads, &rows));
     for problem in status.models.iter().filter_map(|model| model.error.as_ref()) {
         println!("{}: {}", problem.code, problem.message);
@@ -49,7 +50,7 @@ pub(crate) async fn run(args: &Ps, config: &Config) -> Result<()> {
     Ok(())
 }
 
-fn row(model: &ModelStatus) -> [String; 9] {
+fn row(model: &ModelStatus) -> [String; 10] {
     let state = match model.state {
         ModelState::Loading => "loading",
         ModelState::Ready => "ready",
@@ -61,6 +62,7 @@ fn row(model: &ModelStatus) -> [String; 9] {
     [
         format!("{}{default}", model.id),
         state.to_string(),
+        model.backend.clone().unwrap_or_default(),
         text::bytes(model.weight_bytes),
         format!("{} of {}", text::bytes(model.kv_bytes), text::bytes(model.kv_budget_bytes)),
         text::bytes(model.scratch_bytes),

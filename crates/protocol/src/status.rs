@@ -80,6 +80,9 @@ pub struct ModelStatus {
     pub description: Option<String>,
     /// Where it is in its life.
     pub state: ModelState,
+    /// What runs it: `cpu`, `metal` or `mlx`. None before it is loaded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub backend: Option<String>,
     /// What is wrong with it.
     pub error: Option<Problem>,
     /// Whether it answers requests which name no model.

@@ -34,6 +34,27 @@ pub struct Needs {
     pub scratch_bytes: u64,
     /// Bytes of KV for one token.
     pub kv_bytes_per_token: u64,
+    /// Bytes that models on the device which is to run it should take together, where that is less than the machine's memory.
+    pub device_limit: Option<u64>,
+    /// What is to run it, as users are told: `cpu`, `metal`, `mlx`.
+    pub backend: &'static str,
+}
+
+impl Needs {
+    /// What a model takes on the CPU: the weights as they will be, rounded or not, KV in 16 bits, and what a full step computes in.
+    pub fn on_cpu(job: &LoadJob) -> Self {
+        let floats: usize =
+            job.spec.layers.iter().map(|layer| layer.mixer.kv_width()).map(|(k, v)| k + v).sum();
+        let weights = job.checkpoint.footprint(&job.spec, job.quantize);
+        Self {
+            weight_bytes: weights.total(),
+            mapped_bytes: weights.mapped,
+            scratch_bytes: scratch(&job.spec, &job.engine),
+            kv_bytes_per_token: 2 * floats as u64,
+            device_limit: None,
+            backend: "cpu",
+        }
+    }
 }
 
 /// A model that is part of the program.
@@ -74,22 +95,21 @@ pub enum LoadError {
         /// What there is.
         known: String,
     },
+    /// The backend that was asked for cannot run here.
+    #[error("the backend `{name}` cannot run here: {reason}; leave `backend` out, and Perch chooses")]
+    Unavailable {
+        /// What was asked for.
+        name: &'static str,
+        /// What is missing.
+        reason: String,
+    },
 }
 
 /// Starts engines. The composition root implements it with the backends that it was built with.
 pub trait Loader: Send + Sync + 'static {
-    /// What the model would take. The default counts the weights as they will be, rounded or not, KV in 16 bits, and
-    /// what a full step computes in.
+    /// What the model would take, and where.
     fn needs(&self, job: &LoadJob) -> Needs {
-        let floats: usize =
-            job.spec.layers.iter().map(|layer| layer.mixer.kv_width()).map(|(k, v)| k + v).sum();
-        let weights = job.checkpoint.footprint(&job.spec, job.quantize);
-        Needs {
-            weight_bytes: weights.total(),
-            mapped_bytes: weights.mapped,
-            scratch_bytes: scratch(&job.spec, &job.engine),
-            kv_bytes_per_token: 2 * floats as u64,
-        }
+        Needs::on_cpu(job)
     }
 
     /// The model that this build has within itself.

@@ -6,6 +6,7 @@
 mod golden;
 
 use std::path::Path;
+use std::sync::Arc;
 
 use perch_backend_mlx::{DeviceKind, Float, LoadError, LoadOptions, MlxBackend};
 use perch_model::Checkpoint;
@@ -20,7 +21,7 @@ pub(crate) fn exact() -> LoadOptions {
 impl Golden {
     /// The model of `file`.
     pub(crate) fn load(&self, file: &Path) -> Result<MlxBackend, LoadError> {
-        let checkpoint = Checkpoint::open(file).unwrap();
+        let checkpoint = Arc::new(Checkpoint::open(file).unwrap());
         MlxBackend::load(checkpoint, LoadOptions { context_length: self.context, ..exact() })
     }
 }

@@ -11,7 +11,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, timeout_at};
 
 use super::catalogue::Entry;
-use super::memory::{self, KvLimits, Room, Share, Shortage};
+use super::memory::{self, KvLimits, Limit, Room, Share, Shortage};
 use super::model::LoadedModel;
 use super::slot::Stage;
 use super::{Inner, Wanting};
@@ -138,7 +138,8 @@ impl Inner {
                 () => later = later.saturating_add(total),
             }
         }
-        let room = Room::new(available, outstanding, given, self.config.memory_limit);
+        let limit = Limit::least(self.config.memory_limit, needs.device_limit);
+        let room = Room::new(available, outstanding, given, limit);
         let shortage = match memory::share(needs, limits, room) {
             Ok(share) => return Fit::Fits(share),
             Err(shortage) => shortage,
@@ -185,7 +186,11 @@ fn engine_config(config: &PoolConfig) -> EngineConfig {
 }
 
 fn insufficient(entry: &Entry, shortage: memory::Shortage) -> ApiError {
-    let more = if shortage.room.limit.is_some() { "raise it" } else { "close other programs" };
+    let more = match shortage.room.limit {
+        Some(Limit::Configured(_)) => "raise it",
+        Some(Limit::Device(_)) => "run it with `backend = \"cpu\"`",
+        None => "close other programs",
+    };
     let message = format!(
         "there is not enough memory for `{}`: {shortage}; {more}, choose a smaller model, or lower `context` or \
          `kv_budget`",
@@ -197,7 +202,7 @@ fn insufficient(entry: &Entry, shortage: memory::Shortage) -> ApiError {
 fn failed(entry: &Entry, error: LoadError) -> ApiError {
     match error {
         LoadError::Model(error) => error.into(),
-        LoadError::UnknownBackend { .. } => {
+        LoadError::UnknownBackend { .. } | LoadError::Unavailable { .. } => {
             ApiError::new(ErrorCode::InvalidValue, format!("`{}` cannot be loaded: {error}", entry.id))
         }
         error => ApiError::new(ErrorCode::EngineError, format!("`{}` cannot be loaded: {error}", entry.id)),

@@ -2,7 +2,7 @@
 //! a share of the rest.
 //!
 //! Two limits hold: what the machine (or the control group of this process) has available, less what is kept for the
-//! system and what loaded models may still take; and `memory_limit`, if there is one, less all that loaded models were
+//! system and what loaded models may still take; and `memory_limit` or what the device should hold, less all that loaded models were
 //! given.
 
 use sysinfo::{MemoryRefreshKind, RefreshKind, System};
@@ -44,21 +44,44 @@ impl Share {
     }
 }
 
+/// What models may take together, where that is not all of the machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Limit {
+    /// `memory_limit`, in bytes.
+    Configured(u64),
+    /// What the device that runs them should hold.
+    Device(u64),
+}
+
+impl Limit {
+    /// The smaller of two limits.
+    pub(super) fn least(configured: Option<u64>, device: Option<u64>) -> Option<Self> {
+        let limits = configured.map(Self::Configured).into_iter().chain(device.map(Self::Device));
+        limits.min_by_key(|limit| limit.bytes())
+    }
+
+    fn bytes(self) -> u64 {
+        match self {
+            Self::Configured(bytes) | Self::Device(bytes) => bytes,
+        }
+    }
+}
+
 /// Memory for one more model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Room {
     /// Bytes it may have.
     pub(super) free: u64,
-    /// The configured limit, where that and not the machine is what ends it.
-    pub(super) limit: Option<u64>,
+    /// The limit, where that and not the machine is what ends it.
+    pub(super) limit: Option<Limit>,
 }
 
 impl Room {
     /// The room on a machine with `available` bytes and beside models that were given `given` bytes, of which they have
     /// not taken `outstanding` yet.
-    pub(super) fn new(available: u64, outstanding: u64, given: u64, limit: Option<u64>) -> Self {
+    pub(super) fn new(available: u64, outstanding: u64, given: u64, limit: Option<Limit>) -> Self {
         let machine = available.saturating_sub(outstanding).saturating_sub(RESERVE);
-        match limit.map(|limit| (limit, limit.saturating_sub(given))) {
+        match limit.map(|limit| (limit, limit.bytes().saturating_sub(given))) {
             Some((limit, free)) if free < machine => Self { free, limit: Some(limit) },
             _ => Self { free: machine, limit: None },
         }
@@ -91,7 +114,12 @@ impl std::fmt::Display for Shortage {
             ByteSize(room.free),
         )?;
         match room.limit {
-            Some(limit) => write!(f, " within `memory_limit`, which is {}", ByteSize(limit)),
+            Some(Limit::Configured(limit)) => {
+                write!(f, " within `memory_limit`, which is {}", ByteSize(limit))
+            }
+            Some(Limit::Device(limit)) => {
+                write!(f, " of the {} that the graphics processor should hold", ByteSize(limit))
+            }
             None => write!(f, ", beside {} for the system", ByteSize(RESERVE)),
         }
     }
@@ -159,7 +187,14 @@ mod tests {
     const GIB: u64 = 1 << 30;
 
     fn needs(weight_bytes: u64) -> Needs {
-        Needs { weight_bytes, mapped_bytes: 0, scratch_bytes: 0, kv_bytes_per_token: 100_000 }
+        Needs {
+            weight_bytes,
+            mapped_bytes: 0,
+            scratch_bytes: 0,
+            kv_bytes_per_token: 100_000,
+            device_limit: None,
+            backend: "cpu",
+        }
     }
 
     fn limits(context: usize) -> KvLimits {
@@ -177,7 +212,7 @@ mod tests {
         for part in ["8.0 GiB of weights", "195.3 MiB of KV", "1.0 GiB to compute", "8.0 GiB are free"] {
             assert!(text.contains(part), "{text}");
         }
-        let tight = Room { free: GIB, limit: Some(2 * GIB) };
+        let tight = Room { free: GIB, limit: Some(Limit::Configured(2 * GIB)) };
         let text = share(needs, limits(4096), tight).unwrap_err().to_string();
         assert!(text.contains("`memory_limit`, which is 2.0 GiB"), "{text}");
         let huge = Needs { weight_bytes: u64::MAX, scratch_bytes: u64::MAX, ..needs };
@@ -203,10 +238,10 @@ mod tests {
     fn the_tighter_of_the_machine_and_the_limit_holds() {
         let machine = Room::new(10 * GIB, 2 * GIB, 3 * GIB, None);
         assert_eq!(machine, room(8 * GIB - RESERVE));
-        assert_eq!(Room::new(10 * GIB, 2 * GIB, 3 * GIB, Some(20 * GIB)), machine);
-        let tight = Room::new(10 * GIB, 2 * GIB, 3 * GIB, Some(4 * GIB));
-        assert_eq!(tight, Room { free: GIB, limit: Some(4 * GIB) });
-        assert_eq!(Room::new(0, 1, 5, Some(1)).free, 0);
+        assert_eq!(Room::new(10 * GIB, 2 * GIB, 3 * GIB, Some(Limit::Configured(20 * GIB))), machine);
+        let tight = Room::new(10 * GIB, 2 * GIB, 3 * GIB, Some(Limit::Device(4 * GIB)));
+        assert_eq!(tight, Room { free: GIB, limit: Some(Limit::Device(4 * GIB)) });
+        assert_eq!(Room::new(0, 1, 5, Some(Limit::Configured(1))).free, 0);
     }
 
     #[test]

@@ -38,6 +38,7 @@ fn slot_status(slots: &Slots, slot: &Slot, default: Option<&str>, now: Instant) 
         id: entry.id.clone(),
         description: entry.built_in.map(|model| model.description.to_owned()),
         state: ModelState::Loading,
+        backend: None,
         error: None,
         default: default == Some(&*entry.id),
         pinned: slots.is_pinned(entry),
@@ -84,6 +85,7 @@ fn model_status(model: &LoadedModel, blank: ModelStatus) -> ModelStatus {
     };
     ModelStatus {
         state,
+        backend: Some(model.needs.backend.to_owned()),
         error,
         weight_bytes: model.needs.weight_bytes,
         scratch_bytes: model.needs.scratch_bytes,

@@ -120,7 +120,14 @@ impl Loader for TestLoader {
     fn needs(&self, job: &LoadJob) -> Needs {
         let of_its_own = self.weights.lock().unwrap().get(&job.id).copied();
         let weight_bytes = of_its_own.unwrap_or(*self.weight_bytes.lock().unwrap());
-        Needs { weight_bytes, mapped_bytes: 0, scratch_bytes: 0, kv_bytes_per_token: 1 }
+        Needs {
+            weight_bytes,
+            mapped_bytes: 0,
+            scratch_bytes: 0,
+            kv_bytes_per_token: 1,
+            device_limit: None,
+            backend: "fake",
+        }
     }
 
     fn load(&self, job: LoadJob) -> BoxFuture<'static, Result<EngineHandle, LoadError>> {

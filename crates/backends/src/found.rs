@@ -1,0 +1,85 @@
+//! What this machine can run models on.
+
+use sysinfo::System;
+
+use crate::Kind;
+
+/// Why MLX is missing from a build without it.
+#[cfg(not(mlx))]
+pub(crate) const NO_MLX: &str = "MLX runs on Macs with Apple silicon";
+
+/// Why Metal is missing elsewhere.
+#[cfg(not(target_os = "macos"))]
+pub(crate) const NO_METAL: &str = "only a Mac has Metal";
+
+/// A backend, and whether it can run here.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Found {
+    /// Which.
+    pub kind: Kind,
+    /// The device, as its maker calls it.
+    pub device: String,
+    /// Bytes that models on it should take at most together, where that is less than the machine's memory.
+    pub memory: Option<u64>,
+    /// Why it cannot run, if it cannot.
+    pub missing: Option<String>,
+}
+
+/// Looks for every backend; models compute on so many threads.
+pub fn find(threads: usize) -> Vec<Found> {
+    let cpu = Found {
+        kind: Kind::Cpu,
+        device: format!("{}, {threads} threads", processor()),
+        memory: None,
+        missing: None,
+    };
+    let mlx = mlx();
+    let metal = Found {
+        kind: Kind::Metal,
+        device: mlx.device.clone(),
+        // Both are the same processor, which only MLX tells how much it should hold.
+        memory: mlx.memory,
+        missing: metal(),
+    };
+    vec![cpu, metal, mlx]
+}
+
+/// Why candle cannot use Metal here, if it cannot.
+#[cfg(target_os = "macos")]
+fn metal() -> Option<String> {
+    perch_backend_candle::DeviceKind::Metal.check().err().map(|error| error.to_string())
+}
+
+#[cfg(not(target_os = "macos"))]
+fn metal() -> Option<String> {
+    Some(NO_METAL.to_owned())
+}
+
+#[cfg(mlx)]
+fn mlx() -> Found {
+    let none = cfg!(target_os = "macos").then(|| "MLX finds no graphics processor".to_owned());
+    match perch_backend_mlx::gpu() {
+        Some(gpu) => Found {
+            kind: Kind::Mlx,
+            device: gpu.name,
+            memory: (gpu.working_set > 0).then_some(gpu.working_set),
+            missing: None,
+        },
+        None => {
+            Found { kind: Kind::Mlx, device: "MLX's CPU library".to_owned(), memory: None, missing: none }
+        }
+    }
+}
+
+#[cfg(not(mlx))]
+fn mlx() -> Found {
+    Found { kind: Kind::Mlx, device: String::new(), memory: None, missing: Some(NO_MLX.to_owned()) }
+}
+
+fn processor() -> String {
+    let mut system = System::new();
+    system.refresh_cpu_list(sysinfo::CpuRefreshKind::nothing());
+    let brand =
+        system.cpus().first().map(|cpu| cpu.brand().trim().to_owned()).filter(|brand| !brand.is_empty());
+    brand.unwrap_or_else(|| std::env::consts::ARCH.to_owned())
+}

@@ -1,0 +1,52 @@
+//! `perch devices`: what this machine can run models on, and what runs which.
+
+use anyhow::Result;
+use perch_backends::{Found, Kind};
+use perch_server::Config;
+use serde_json::json;
+
+use crate::args::Devices;
+use crate::text;
+
+pub(crate) fn run(args: &Devices, config: &Config) -> Result<()> {
+    let found = perch_backends::find(perch_backends::threads(config.compute_threads()));
+    let chosen = config.backend.as_deref().unwrap_or("auto");
+    if args.json {
+        let rows: Vec<_> = found
+            .iter()
+            .map(|one| {
+                json!({
+                    "backend": one.kind.name(),
+                    "available": one.missing.is_none(),
+                    "reason": one.missing,
+                    "device": one.device,
+                    "memory_bytes": one.memory,
+                })
+            })
+            .collect();
+        println!("{}", serde_json::to_string_pretty(&json!({"devices": rows, "backend": chosen}))?);
+        return Ok(());
+    }
+    let rows: Vec<[String; 4]> = found.iter().map(row).collect();
+    println!("{}", text::table(["BACKEND", "DEVICE", "MEMORY", "RUNS"], &rows));
+    match chosen {
+        "auto" => println!("\nA model's own `backend`, or PERCH_BACKEND for all, chooses another."),
+        name => println!("\nThe configuration says `backend = \"{name}\"` for all models."),
+    }
+    Ok(())
+}
+
+fn row(one: &Found) -> [String; 4] {
+    let runs = match (&one.missing, one.kind) {
+        (Some(reason), _) => format!("nothing: {reason}"),
+        (None, Kind::Cpu) => "every model that nothing else takes, and those below 64 MB".to_owned(),
+        (None, Kind::Metal) => "GGUF files".to_owned(),
+        (None, Kind::Mlx) => "folders of safetensors, MLX's quantised ones among them".to_owned(),
+    };
+    let memory = match (one.memory, &one.missing) {
+        (Some(bytes), None) => format!("up to {}", text::bytes(bytes)),
+        _ => "–".to_owned(),
+    };
+    let device = if one.device.is_empty() { "–".to_owned() } else { one.device.clone() };
+    [one.kind.name().to_owned(), device, memory, runs]
+}
