@@ -10,7 +10,7 @@ use crate::text;
 
 pub(crate) fn run(args: &Devices, config: &Config) -> Result<()> {
     let found = perch_backends::find(perch_backends::threads(config.compute_threads()));
-    let chosen = config.backend.as_deref().unwrap_or("auto");
+    let chosen = config.pool.backend.as_deref().unwrap_or("auto");
     if args.json {
         let rows: Vec<_> = found
             .iter()
