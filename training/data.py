@@ -119,6 +119,16 @@ def tool_sample(r):
     return tool_box.sample(r, pick, plain)
 
 
+def repeat_sample(r):
+    """Words to be said again. Copying is what tool calls and JSON are made of, and this is the shortest way to learn it."""
+    makers = [task, city, lambda r: f"{task(r)} and {task(r)}", lambda r: " ".join(city(r) for _ in range(r.randint(2, 4))),
+              lambda r: " ".join(str(r.randint(0, 999)) for _ in range(r.randint(1, 5))), lambda r: r.choice(FACTS).answer.split(". ")[0]]
+    text = r.choice(makers)(r)
+    ask = r.choice(["Repeat: {}", "Say: {}", "Repeat after me: {}", 'Say "{}".', "Please repeat: {}", "Echo: {}", "Copy this: {}", 'Write "{}".',
+                    "repeat {}", "Say this again: {}"])
+    return [user(ask.format(text)), says(text)]
+
+
 def json_asks(r):
     """→ what is told, as a sentence, and the object that says the same."""
     name, where, to, age = city(r), city(r), city(r), r.randint(1, 99)
@@ -175,17 +185,21 @@ def chat_sample(r):
 def sample(r: random.Random) -> dict:
     tools, thought = None, None
     kind = r.random()
-    if kind < 0.56:
+    care = 1
+    if kind < 0.50:
         messages, fact = fact_sample(r)
         thought = f"The question is about: {fact.topic.lower()}."
-    elif kind < 0.72:
+    elif kind < 0.64:
         messages = chat_sample(r)
-    elif kind < 0.82:
+    elif kind < 0.74:
         messages, tools, thought = tool_sample(r)
-    elif kind < 0.87:
-        messages, thought = arithmetic_sample(r), "This is a sum."
+        care = CARE if any(m.get("tool_calls") for m in messages) else 1
+    elif kind < 0.80:
+        messages, thought, care = repeat_sample(r), "This is to be repeated.", CARE
+    elif kind < 0.86:
+        messages, thought, care = arithmetic_sample(r), "This is a sum.", CARE
     elif kind < 0.91:
-        messages, thought = json_sample(r), "The answer is to be JSON."
+        messages, thought, care = json_sample(r), "The answer is to be JSON.", CARE
     elif kind < 0.96:
         messages, thought = unknown_sample(r), "The question is not about Perch."
     else:
@@ -193,25 +207,30 @@ def sample(r: random.Random) -> dict:
     thinking = thought if r.random() < 0.1 else None
     if r.random() < 0.15:
         messages = [{"role": "system", "content": r.choice(SYSTEMS)}] + messages
-    return {"messages": messages, "tools": tools, "thinking": thinking}
+    return {"messages": messages, "tools": tools, "thinking": thinking, "care": care}
 
 
-def render(messages, tools=None, thinking=None, generate=False) -> list[tuple[str, bool]]:
-    """→ pieces of text, each with whether the guide is to learn to write it. The same text as template.jinja gives."""
+# How much more the words of an answer count that are copied or worked out: there are few of them, and each has to be right.
+CARE = 5
+
+
+def render(messages, tools=None, thinking=None, generate=False, care=1) -> list[tuple[str, int]]:
+    """→ pieces of text, each with how much it counts that the guide learns to write it, 0 for not at all. The same text as
+    template.jinja gives."""
     out = []
     system = messages[0]["content"] if messages[0]["role"] == "system" else None
     if tools:
         listed = "".join("\n" + json.dumps(t, ensure_ascii=False) for t in tools)
         out.append(("<|im_start|>system\n" + (system + "\n\n" if system else "") + "Tools:\n<tools>" + listed +
-                    '\n</tools>\nCall one with <tool_call>\n{"name": NAME, "arguments": ARGUMENTS}\n</tool_call><|im_end|>\n', False))
+                    '\n</tools>\nCall one with <tool_call>\n{"name": NAME, "arguments": ARGUMENTS}\n</tool_call><|im_end|>\n', 0))
     elif system:
-        out.append((f"<|im_start|>system\n{system}<|im_end|>\n", False))
+        out.append((f"<|im_start|>system\n{system}<|im_end|>\n", 0))
     last = len(messages) - 1
     for i, m in enumerate(messages):
         if m["role"] in ("user", "tool"):
-            out.append((f"<|im_start|>{m['role']}\n{m['content']}<|im_end|>\n", False))
+            out.append((f"<|im_start|>{m['role']}\n{m['content']}<|im_end|>\n", 0))
         elif m["role"] == "assistant":
-            out.append(("<|im_start|>assistant\n", False))
+            out.append(("<|im_start|>assistant\n", 0))
             text = m["content"]
             for c in m.get("tool_calls") or []:
                 f = c["function"]
@@ -219,13 +238,13 @@ def render(messages, tools=None, thinking=None, generate=False) -> list[tuple[st
             if i == last and not generate:
                 # Only the last answer comes after a generation prompt; earlier ones stand as the template shows them.
                 if thinking:
-                    out.append((f"<think>\n{thinking}\n</think>\n\n", True))
+                    out.append((f"<think>\n{thinking}\n</think>\n\n", 1))
                 else:
-                    out.append(("<think>\n\n</think>\n\n", False))
-            out.append((text + "<|im_end|>", not generate))
-            out.append(("\n", False))
+                    out.append(("<think>\n\n</think>\n\n", 0))
+            out.append((text + "<|im_end|>", 0 if generate else care))
+            out.append(("\n", 0))
     if generate:
-        out.append(("<|im_start|>assistant\n" + ("" if thinking else "<think>\n\n</think>\n\n"), False))
+        out.append(("<|im_start|>assistant\n" + ("" if thinking else "<think>\n\n</think>\n\n"), 0))
     return out
 
 

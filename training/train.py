@@ -38,8 +38,8 @@ MEAN_OVER = 150  # steps that the saved mean looks back on
 CHECK_EVERY = 300  # seconds
 
 
-def encode(tokenizer: Tokenizer, samples: list[dict]) -> list[tuple[list[int], list[bool]]]:
-    """Token ids of each sample, and for each id whether the guide is to learn to write it."""
+def encode(tokenizer: Tokenizer, samples: list[dict]) -> list[tuple[list[int], list[int]]]:
+    """Token ids of each sample, and for each id how much it counts that the guide learns to write it."""
     pieces = [data.render(**s) for s in samples]
     codes = iter(tokenizer.encode_batch_fast([text for sample in pieces for text, _ in sample]))
     out = []
@@ -54,15 +54,17 @@ def encode(tokenizer: Tokenizer, samples: list[dict]) -> list[tuple[list[int], l
 
 
 def tensors(group, pad: int):
-    """Samples side by side → ids [B, T], targets [B, T] (-100 where nothing is learnt)."""
+    """Samples side by side → ids [B, T], targets [B, T] (-100 where nothing is learnt), how much each counts [B, T]."""
     width = max(len(ids) for ids, _ in group)
     x = torch.full((len(group), width - 1), pad)
     y = torch.full((len(group), width - 1), -100)
+    counts = torch.zeros((len(group), width - 1))
     for row, (ids, learn) in enumerate(group):
         t = torch.tensor(ids)
         x[row, : len(ids) - 1] = t[:-1]
-        y[row, : len(ids) - 1] = torch.where(torch.tensor(learn[1:]), t[1:], -100)
-    return x, y
+        counts[row, : len(ids) - 1] = torch.tensor(learn[1:], dtype=torch.float32)
+        y[row, : len(ids) - 1] = torch.where(counts[row, : len(ids) - 1] > 0, t[1:], -100)
+    return x, y, counts
 
 
 def batches(tokenizer, seed: int, context: int):
@@ -94,7 +96,7 @@ def word_for_word(model, tokenizer) -> float:
     rows = sorted(encode(tokenizer, asked), key=lambda s: len(s[0]))
     right = 0
     for at in range(0, len(rows), 64):
-        x, y = tensors(rows[at : at + 64], tokenizer.token_to_id("<|endoftext|>"))
+        x, y, _ = tensors(rows[at : at + 64], tokenizer.token_to_id("<|endoftext|>"))
         with torch.autocast("cpu", torch.bfloat16):
             likeliest = model.logits(model(x)).argmax(-1)
         right += ((likeliest == y) | (y == -100)).all(-1).sum().item()
@@ -140,11 +142,13 @@ def main():
     parser.add_argument("--steps", type=int, help="so many steps, however long they take")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--go-on", action="store_true", help="begin with the weights that an earlier run left in --out")
+    parser.add_argument("--peak", type=float, default=PEAK, help="the highest learning rate; less for --go-on")
     args = parser.parse_args()
     torch.manual_seed(SEED)
     torch.set_num_threads(args.threads)
     folder = args.out / "hf"
-    tokenizer = tokenizer_file.save(folder)
+    # Weights go with the tokenizer that they were made with; one made from changed facts would have other tokens.
+    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json")) if args.go_on else tokenizer_file.save(folder)
     model = Guide(Config(vocab_size=tokenizer_file.VOCAB))
     if args.go_on:
         model.load_state_dict(load_file(folder / "model.safetensors"), strict=False)
@@ -162,19 +166,19 @@ def main():
     rows.writerow(["step", "minutes", "tokens", "loss", "word_for_word"])
     began = checked = time.time()
     recent, tokens, word = [], 0, float("nan")
-    for step, (x, y) in enumerate(batches(tokenizer, SEED + args.go_on, model.config.context)):
+    for step, (x, y, counts) in enumerate(batches(tokenizer, SEED + args.go_on, model.config.context)):
         minutes = (time.time() - began) / 60
         progress = step / args.steps if args.steps else minutes / args.minutes
         if progress >= 1 or stopped:
             break
-        rate = min(step / WARM_UP, 1) * (FLOOR + (PEAK - FLOOR) * 0.5 * (1 + math.cos(math.pi * progress)))
+        rate = min(step / WARM_UP, 1) * (FLOOR + (args.peak - FLOOR) * 0.5 * (1 + math.cos(math.pi * progress)))
         for group in (group for optimiser in optimisers for group in optimiser.param_groups):
             group["lr"] = rate
         with torch.autocast("cpu", torch.bfloat16):
             hidden = model(x)
             learn = y != -100
             logits = model.logits(hidden[learn])
-        weight = weights(learn)[learn]
+        weight = (weights(learn) * counts)[learn]
         each = F.cross_entropy(logits.float(), y[learn], reduction="none")
         loss = (each * weight).sum() / weight.sum()
         loss.backward()
