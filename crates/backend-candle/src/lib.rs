@@ -10,6 +10,7 @@ mod decoder;
 mod device;
 mod linear;
 mod load;
+mod metal;
 mod mlp;
 mod moe;
 mod norm;

@@ -18,6 +18,7 @@ use crate::cpu::simd::Width;
 use crate::decoder::{Decoder, Embedding, Ffn, Head, Layer, Mixer};
 use crate::device::Device;
 use crate::linear::{Linear, Weights};
+use crate::metal;
 use crate::mlp::Mlp;
 use crate::moe::Moe;
 use crate::norm::Norm;
@@ -31,9 +32,21 @@ pub enum DeviceKind {
     Cpu,
     /// Candle's CPU kernels: slow, and the code that Metal runs. An oracle for the others.
     CandleCpu,
-    /// The first Metal device.
-    #[cfg(feature = "metal")]
+    /// The Mac's graphics processor, with candle's kernels. [`LoadError::NoMetal`] where there is none.
     Metal,
+}
+
+impl DeviceKind {
+    /// Whether a model can be loaded for it on this machine.
+    ///
+    /// # Errors
+    /// [`LoadError::NoMetal`] says what is missing.
+    pub fn check(self) -> Result<(), LoadError> {
+        match self {
+            Self::Cpu | Self::CandleCpu => Ok(()),
+            Self::Metal => metal::check(),
+        }
+    }
 }
 
 /// Type of keys and values in the cache.
@@ -97,6 +110,9 @@ pub enum LoadError {
     /// The spec asks for something this backend does not run.
     #[error("{0} is not supported by this backend")]
     Unsupported(String),
+    /// There is no Metal that candle can use; the text says why.
+    #[error("this model was to run on Metal, and {0}; run it on the CPU instead")]
+    NoMetal(&'static str),
     /// The device failed, or has no room.
     #[error("the device could not take the model: {0}")]
     Device(#[from] candle_core::Error),
@@ -111,8 +127,7 @@ pub(crate) fn load(
     let device = match options.device {
         DeviceKind::Cpu => Device::Cpu(Cpu { pool: Arc::clone(&options.pool), width: Width::detect() }),
         DeviceKind::CandleCpu => Device::Candle(candle_core::Device::Cpu),
-        #[cfg(feature = "metal")]
-        DeviceKind::Metal => Device::Candle(candle_core::Device::new_metal(0)?),
+        DeviceKind::Metal => Device::Candle(metal::open()?),
     };
     checkpoint.prefetch();
     let total = checkpoint.weights_bytes();

@@ -10,8 +10,12 @@
 use super::block::BLOCK;
 use super::isa::Isa;
 use super::kernel::Need;
+#[cfg(target_arch = "x86_64")]
+use super::pairs::PairInput;
 use super::pool::Pool;
-use super::scratch::{Loan, Scratch};
+use super::scratch::Loan;
+#[cfg(target_arch = "x86_64")]
+use super::scratch::Scratch;
 
 /// Blocks in a group.
 pub(super) const GROUP: usize = 16;
@@ -22,7 +26,9 @@ pub(super) struct Input<'a> {
     x: &'a [f32],
     cols: usize,
     quantised: Option<QuantisedInput<'a>>,
+    #[cfg(target_arch = "x86_64")]
     pairs: Option<PairInput<'a>>,
+    #[cfg(target_arch = "x86_64")]
     scratch: &'a Scratch,
 }
 
@@ -30,13 +36,15 @@ impl<'a> Input<'a> {
     /// Prepares `x`, `[n, cols]`, for kernels with these needs.
     pub(super) fn new(pool: &'a Pool, isa: Isa, x: &'a [f32], cols: usize, needs: &[Need]) -> Self {
         let quantised = needs.contains(&Need::Quantised).then(|| QuantisedInput::new(pool, isa, x, cols));
-        let pairs = needs.contains(&Need::Pairs).then(|| PairInput::new(pool, isa, x, cols));
-        Self { x, cols, quantised, pairs, scratch: pool.scratch() }
-    }
-
-    /// Buffers for kernels.
-    pub(super) fn scratch(&self) -> &'a Scratch {
-        self.scratch
+        Self {
+            x,
+            cols,
+            quantised,
+            #[cfg(target_arch = "x86_64")]
+            pairs: needs.contains(&Need::Pairs).then(|| PairInput::new(pool, x, cols)),
+            #[cfg(target_arch = "x86_64")]
+            scratch: pool.scratch(),
+        }
     }
 
     /// Row `m` as it is.
@@ -48,10 +56,18 @@ impl<'a> Input<'a> {
     pub(super) fn quantised(&self) -> &QuantisedInput<'a> {
         self.quantised.as_ref().expect("the input was prepared for this kernel")
     }
+}
 
+#[cfg(target_arch = "x86_64")]
+impl<'a> Input<'a> {
     /// The rows as pairs of `bf16`, which a kernel with that need may count on.
     pub(super) fn pairs(&self) -> &PairInput<'a> {
         self.pairs.as_ref().expect("the input was prepared for this kernel")
+    }
+
+    /// Buffers for kernels.
+    pub(super) fn scratch(&self) -> &'a Scratch {
+        self.scratch
     }
 }
 
@@ -84,7 +100,7 @@ pub(super) struct Group {
 }
 
 /// Rows that one part of a region converts: enough work to be worth handing out.
-fn rows_per_part(cols: usize) -> usize {
+pub(super) fn rows_per_part(cols: usize) -> usize {
     (16 * 1024_usize).div_ceil(cols)
 }
 
@@ -114,38 +130,5 @@ impl<'a> QuantisedInput<'a> {
     /// Row `m`.
     pub(super) fn row(&self, m: usize) -> &[Group] {
         &self.data[m * self.groups..][..self.groups]
-    }
-}
-
-/// Rows as pairs of `bf16`, two to a double word, the earlier in the lower half; an odd last element is followed by 0.
-#[derive(Debug)]
-pub(super) struct PairInput<'a> {
-    words: usize,
-    data: Loan<'a, u32>,
-}
-
-impl<'a> PairInput<'a> {
-    /// Rounds `x`, `[n, cols]`, to nearest, ties to even.
-    fn new(pool: &'a Pool, isa: Isa, x: &[f32], cols: usize) -> Self {
-        let words = cols.div_ceil(2);
-        let mut data = pool.scratch().take(x.len() / cols * words);
-        let rows = rows_per_part(cols);
-        pool.run_chunks(&mut data, rows * words, |part, out| {
-            let x = x[part * rows * cols..].chunks_exact(cols);
-            for (out, x) in out.chunks_exact_mut(words).zip(x) {
-                match isa {
-                    #[cfg(target_arch = "x86_64")]
-                    // SAFETY: the level has been detected.
-                    Isa::Avx512Bf16 => unsafe { super::avx512::round_pairs(x, out) },
-                    _ => unreachable!("{isa:?} multiplies no pairs"),
-                }
-            }
-        });
-        Self { words, data }
-    }
-
-    /// Row `m`.
-    pub(super) fn row(&self, m: usize) -> &[u32] {
-        &self.data[m * self.words..][..self.words]
     }
 }

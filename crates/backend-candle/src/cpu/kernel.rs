@@ -17,6 +17,7 @@ pub(super) enum Need {
     /// As int8 blocks.
     Quantised,
     /// As pairs of `bf16`.
+    #[cfg(target_arch = "x86_64")]
     Pairs,
 }
 

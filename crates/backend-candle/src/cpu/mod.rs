@@ -19,9 +19,12 @@ mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
 mod block;
+#[cfg(target_arch = "x86_64")]
 mod chains;
 mod input;
 mod kernel;
+#[cfg(target_arch = "x86_64")]
+mod pairs;
 mod portable;
 mod scratch;
 mod task;

@@ -61,20 +61,17 @@ impl Width {
     /// All that this machine has.
     #[cfg(test)]
     pub(crate) fn available() -> Vec<Self> {
-        let mut all = vec![Width::Portable];
-        #[cfg(target_arch = "x86_64")]
-        {
-            if Self::detect() == Width::Avx512 {
-                all.push(Width::Avx512);
-            }
-            if is_x86_feature_detected!("avx2")
+        let all = [
+            Some(Width::Portable),
+            #[cfg(target_arch = "x86_64")]
+            (Self::detect() == Width::Avx512).then_some(Width::Avx512),
+            #[cfg(target_arch = "x86_64")]
+            (is_x86_feature_detected!("avx2")
                 && is_x86_feature_detected!("fma")
-                && is_x86_feature_detected!("f16c")
-            {
-                all.push(Width::Avx2);
-            }
-        }
-        all
+                && is_x86_feature_detected!("f16c"))
+            .then_some(Width::Avx2),
+        ];
+        all.into_iter().flatten().collect()
     }
 
     /// Runs `kernel` with these registers.
