@@ -1,9 +1,7 @@
 //! Cleaning up: what goes, what stays because somebody may need it.
 
 use std::fs::{self, File};
-use std::io::Read;
 use std::os::unix::fs::symlink;
-use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use perch_hub::{CleanupOptions, ItemKind, Removal};
@@ -105,6 +103,9 @@ fn a_download_whose_lock_is_held_stays() {
 #[cfg(target_os = "linux")]
 #[test]
 fn a_file_that_a_program_has_open_stays() {
+    use std::io::Read;
+    use std::process::{Command, Stdio};
+
     let home = cluttered();
     home.age();
     let orphan = home.path("hf/hub/models--o--ck/blobs/orphan");
