@@ -23,6 +23,10 @@ pub trait SequenceKv: Sized {
     fn fork(&self, context: &Self::Context) -> Result<Self, BackendError>;
     /// Tokens whose KV is complete.
     fn len(&self) -> usize;
+    /// Whether there are none.
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
     /// Sets the length. What lies beyond is forgotten.
     fn set_len(&mut self, len: usize);
     /// Makes room for `extra` more tokens, to be written by the pass that follows.
