@@ -3,6 +3,7 @@
 //! The engine's figures come from `perch bench`; those of the server are taken here, over HTTP, from a `perch serve`.
 
 mod server;
+mod soak;
 mod table;
 
 use std::fs;
@@ -17,9 +18,11 @@ use server::ServerFigures;
 
 const HELP: &str = "\
 Usage: cargo xtask bench [--models SHAPE:TYPE,…] [--server-only | --engine-only] [-- PERCH-BENCH-ARGS]
+       cargo xtask bench [--models SHAPE:TYPE] --soak MINUTES
 
 Makes models with random weights (once; they stay in the cache folder), measures each, and prints a Markdown table.
-Shapes and types are those of `perch bench --random`. Example:
+Shapes and types are those of `perch bench --random`. --soak asks the first model without a pause instead, and fails when
+an answer does. Example:
 
   cargo xtask bench --models qwen3-0.6b:q4_k_m,qwen3-0.6b:q8_0 -- --repeat 5";
 
@@ -42,16 +45,25 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
         None => (args, &[][..]),
     };
     let (mut models, mut engine, mut server) = (DEFAULT_MODELS.to_string(), true, true);
+    let mut soak: Option<f64> = None;
     let mut words = own.iter();
     while let Some(word) = words.next() {
         match word.as_str() {
             "--models" => models = words.next().context("--models needs a value")?.clone(),
+            "--soak" => {
+                let minutes = words.next().and_then(|word| word.parse().ok()).filter(|m| *m > 0.0);
+                soak = Some(minutes.context("--soak needs a number of minutes")?);
+            }
             "--server-only" => engine = false,
             "--engine-only" => server = false,
             other => bail!("there is no option `{other}`\n\n{HELP}"),
         }
     }
     let perch = serve::build_release()?;
+    if let Some(minutes) = soak {
+        let first = models.split(',').next().unwrap_or_default();
+        return soak::run(&perch, &make(&perch, first)?, minutes);
+    }
     let mut columns = Vec::new();
     for recipe in models.split(',') {
         let model = make(&perch, recipe)?;

@@ -38,7 +38,8 @@ pub(super) struct Idle {
     pub(super) cpu_percent: Option<f64>,
 }
 
-struct Server {
+/// A `perch serve` of our own, ended when dropped.
+pub(super) struct Server {
     child: Child,
     address: String,
 }
@@ -60,7 +61,8 @@ pub(super) fn measure(perch: &Path, model: &Path) -> Result<ServerFigures> {
     Ok(ServerFigures { throughput, empty, loaded: idle(&server) })
 }
 
-fn start(perch: &Path, models: &Path) -> Result<Server> {
+/// Starts it with a fresh configuration on a free port.
+pub(super) fn start(perch: &Path, models: &Path) -> Result<Server> {
     let mut command = Command::new(perch);
     // The figures are those of a fresh installation.
     for (name, _) in env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("PERCH_")) {
@@ -97,19 +99,16 @@ fn throughput(server: &Server, model: &str, streams: usize) -> Result<f64> {
 }
 
 impl Server {
+    /// The process.
+    pub(super) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Completes `prompt`; returns how many tokens came.
-    fn complete(&self, model: &str, prompt: &str, tokens: usize) -> Result<usize> {
-        let body =
-            json!({"model": model, "prompt": prompt, "max_tokens": tokens, "temperature": 0}).to_string();
-        let mut stream = TcpStream::connect(&self.address)?;
-        write!(
-            stream,
-            "POST /v1/completions HTTP/1.0\r\nhost: {}\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
-            self.address,
-            body.len()
-        )?;
+    pub(super) fn complete(&self, model: &str, prompt: &str, tokens: usize) -> Result<usize> {
+        let body = json!({"model": model, "prompt": prompt, "max_tokens": tokens, "temperature": 0});
         let mut answer = String::new();
-        stream.read_to_string(&mut answer)?;
+        self.ask(&body)?.read_to_string(&mut answer)?;
         let (head, body) = answer.split_once("\r\n\r\n").context("the answer has no body")?;
         if !head.lines().next().is_some_and(|status| status.contains(" 200 ")) {
             bail!("the server answered {answer}");
@@ -117,6 +116,46 @@ impl Server {
         let body: Value = serde_json::from_str(body).context("the answer is not JSON")?;
         let count = body["usage"]["completion_tokens"].as_u64().context("the answer has no usage")?;
         Ok(count as usize)
+    }
+
+    /// Completes `prompt` as a stream; returns when its first token came after, and how many came.
+    pub(super) fn stream(&self, model: &str, prompt: &str, tokens: usize) -> Result<(Duration, usize)> {
+        let options = json!({"include_usage": true});
+        let body = json!({"model": model, "prompt": prompt, "max_tokens": tokens, "temperature": 0,
+                          "stream": true, "stream_options": options});
+        let asked = Instant::now();
+        let (mut first, mut count, mut done) = (None, None, false);
+        for line in BufReader::new(self.ask(&body)?).lines() {
+            let line = line?;
+            let Some(data) = line.strip_prefix("data: ") else { continue };
+            first.get_or_insert_with(|| asked.elapsed());
+            if data == "[DONE]" {
+                done = true;
+                break;
+            }
+            let event: Value = serde_json::from_str(data).context("an event is not JSON")?;
+            if event.get("error").is_some() {
+                bail!("the stream ended with {data}");
+            }
+            count = event["usage"]["completion_tokens"].as_u64().or(count);
+        }
+        match (first, count) {
+            (Some(first), Some(count)) if done => Ok((first, count as usize)),
+            _ => bail!("the stream ended without an answer"),
+        }
+    }
+
+    /// Sends a completion's body; the answer is what is read.
+    fn ask(&self, body: &Value) -> Result<TcpStream> {
+        let body = body.to_string();
+        let mut stream = TcpStream::connect(&self.address)?;
+        write!(
+            stream,
+            "POST /v1/completions HTTP/1.0\r\nhost: {}\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
+            self.address,
+            body.len()
+        )?;
+        Ok(stream)
     }
 }
 
@@ -140,7 +179,7 @@ fn cpu_ticks(pid: u32) -> Option<u64> {
 }
 
 /// Resident memory by `ps`, which every system has.
-fn resident(pid: u32) -> Option<u64> {
+pub(super) fn resident(pid: u32) -> Option<u64> {
     let kib = crate::shell::output("ps", &["-o", "rss=", "-p", &pid.to_string()])?;
     kib.trim().parse::<u64>().ok().map(|kib| kib * 1024)
 }
