@@ -6,7 +6,7 @@ use std::process::Command;
 use anyhow::{Result, bail};
 
 use crate::report::Report;
-use crate::{cache, desktop, guide, mlx, setup, shell, suite};
+use crate::{cache, desktop, guide, macos, mlx, setup, shell, suite};
 
 /// The version of cargo-deny that `deny.toml` was written for.
 const CARGO_DENY: &str = "0.20.2";
@@ -32,6 +32,7 @@ pub(crate) fn run(report: &mut Report) -> Result<()> {
         mlx::with(&mut clippy, &sdk);
     }
     check(report, "clippy", shell::run(clippy.args(lints)));
+    macos::check(false, report);
     let mut doc = shell::cargo();
     doc.arg("doc").args(all).args(["--no-deps", "--locked"]).env("RUSTDOCFLAGS", "-D warnings");
     check(report, "docs", shell::run(&mut doc));

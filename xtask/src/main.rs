@@ -1,4 +1,4 @@
-//! The project's own commands: `cargo xtask run | app | test | mlx | ci | bench | bundle | icons`.
+//! The project's own commands: `cargo xtask run | app | test | mlx | ci | check-macos | bench | bundle | icons`.
 //!
 //! They do all set-up themselves, say what they are about to install before they do it, keep what they install in the
 //! user's cache folder, and change nothing in the checkout but `target`, `ui/dist` and the link `ui/node_modules`.
@@ -10,6 +10,7 @@ mod ci;
 mod desktop;
 mod faq;
 mod guide;
+mod macos;
 mod mlx;
 mod report;
 mod serve;
@@ -34,6 +35,8 @@ The project's own commands.
   cargo xtask test [ARGS]   Run every test that this machine can run; ARGS go to `cargo test`
   cargo xtask mlx [ARGS]    Run the tests of the MLX backend, on Linux with MLX's CPU library; part of `test` too
   cargo xtask ci            Format, lints, docs, licences and advisories, then all tests
+  cargo xtask check-macos   Check on Linux what only a Mac compiles, and the bundle; part of `ci`. With --sign it
+                            installs rcodesign (some minutes) and checks the bundle's signature as well
   cargo xtask bundle        Make the installer of this platform: Perch.app and a disk image, or a Debian package
   cargo xtask bench [ARGS]  Measure speed and memory on random-weights models; ARGS: --help
   cargo xtask guide [ARGS]  Train the built-in guide (an hour); ARGS go to training/train.py
@@ -41,7 +44,7 @@ The project's own commands.
                             Examine the guide through the API; ARGS go to training/evaluate.py
   cargo xtask faq           Write docs/faq.md from what the guide learns
 
-What is installed (a Python environment, node modules, cargo-deny, models for measuring) goes to
+What is installed (Python environments, node modules, cargo-deny, models for measuring) goes to
 ${XTASK_CACHE:-${XDG_CACHE_HOME:-~/.cache}/perch}; removing that folder is always safe.";
 
 fn main() -> ExitCode {
@@ -58,6 +61,10 @@ fn main() -> ExitCode {
         "test" => reported(|report| suite::run(&rest, report)),
         "ci" => reported(ci::run),
         "mlx" => reported(|report| mlx::test(&rest, report)),
+        "check-macos" => reported(|report| {
+            macos::check(rest.iter().any(|arg| arg == "--sign"), report);
+            Ok(())
+        }),
         "bundle" => bundle::run(&rest).map(|()| ExitCode::SUCCESS),
         "bench" => bench::run(&rest).map(|()| ExitCode::SUCCESS),
         "guide" => guide::make(&rest).map(|()| ExitCode::SUCCESS),

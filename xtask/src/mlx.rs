@@ -114,7 +114,7 @@ pub(crate) fn sdk() -> Result<PathBuf> {
 }
 
 /// Where cargo keeps the sources of mlx-sys.
-fn mlx_sys() -> Result<PathBuf> {
+pub(crate) fn mlx_sys() -> Result<PathBuf> {
     let output = shell::cargo()
         .args(["metadata", "--locked", "--format-version", "1", "--all-features"])
         .output()

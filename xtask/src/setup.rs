@@ -31,7 +31,12 @@ pub(crate) fn clients() -> Clients {
 
 fn python() -> Result<PathBuf> {
     let requirements = cache::root().join("tests/sdk/requirements.txt");
-    let dir = cache::keyed("python", &[&requirements])?;
+    python_with("python", "a Python environment with the official clients", &requirements)
+}
+
+/// A Python of its own, in the folder `name` of the cache, with the packages of `requirements`.
+pub(crate) fn python_with(name: &str, what: &str, requirements: &Path) -> Result<PathBuf> {
+    let dir = cache::keyed(name, &[requirements])?;
     let python = dir.join("bin").join("python");
     if dir.join("ready").exists() && shell::have(&python) {
         return Ok(python);
@@ -40,10 +45,10 @@ fn python() -> Result<PathBuf> {
     if shell::output("python3", &["-c", "import ensurepip"]).is_none() {
         install(&["python3-venv"], "python")?;
     }
-    say_making("a Python environment with the official clients", &dir);
+    say_making(what, &dir);
     shell::run(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&dir))?;
     let mut pip = Command::new(&python);
-    pip.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-r"]).arg(&requirements);
+    pip.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-r"]).arg(requirements);
     shell::run(&mut pip)?;
     fs::write(dir.join("ready"), "")?;
     Ok(python)
@@ -99,28 +104,39 @@ pub(crate) fn chromium() -> Found {
 
 /// A cargo tool of exactly this version, installed into the cache folder.
 pub(crate) fn cargo_tool(name: &str, version: &str) -> Result<PathBuf> {
-    let root = cache::dir()?.join("tools").join(format!("{name}-{version}"));
-    let program = root.join("bin").join(name);
+    cargo_tool_with(name, version, name, &[])
+}
+
+/// The same for a package whose program has another name, or that needs features beyond none.
+pub(crate) fn cargo_tool_with(
+    name: &str,
+    version: &str,
+    program: &str,
+    features: &[&str],
+) -> Result<PathBuf> {
+    let program = cargo_tool_path(name, version, program)?;
+    let root = tool_folder(name, version)?;
     if shell::have(&program) {
         return Ok(program);
     }
     say_making(&format!("{name} {version} (takes some minutes)"), &root);
     let mut install = shell::cargo();
-    install.args([
-        "install",
-        "--locked",
-        "--quiet",
-        name,
-        "--version",
-        version,
-        "--no-default-features",
-        "--root",
-    ]);
-    install.arg(&root).env("CARGO_TARGET_DIR", root.join("target"));
+    install.args(["install", "--locked", "--quiet", name, "--version", version, "--no-default-features"]);
+    install.args(["--features", &features.join(",")]);
+    install.arg("--root").arg(&root).env("CARGO_TARGET_DIR", root.join("target"));
     shell::run(&mut install)?;
     // The build's own leavings are ten times the program.
     let _ = fs::remove_dir_all(root.join("target"));
     Ok(program)
+}
+
+/// Where [`cargo_tool_with`] puts the program.
+pub(crate) fn cargo_tool_path(name: &str, version: &str, program: &str) -> Result<PathBuf> {
+    Ok(tool_folder(name, version)?.join("bin").join(program))
+}
+
+fn tool_folder(name: &str, version: &str) -> Result<PathBuf> {
+    Ok(cache::dir()?.join("tools").join(format!("{name}-{version}")))
 }
 
 /// Makes sure that `program` can be run, installing packages if it cannot.

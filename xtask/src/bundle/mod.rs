@@ -1,7 +1,8 @@
 //! `cargo xtask bundle`: what this platform installs, in `target/bundle`.
 
 mod linux;
-mod macos;
+pub(crate) mod macos;
+mod update;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -14,7 +15,8 @@ const HELP: &str = "\
 Usage: cargo xtask bundle [--app BINARY_FOLDER]
 
 Makes target/bundle/Perch.app and a disk image on a Mac, a Debian package on Linux.
---app assembles an unsigned Perch.app on any platform, from `perch` and `perch-app` in that folder.";
+--app assembles an unsigned Perch.app on any platform, from `perch`, `perch-app` and, where it is there, `mlx.metallib`
+in that folder.";
 
 pub(crate) fn run(args: &[String]) -> Result<()> {
     let folder = cache::target().join("bundle");
@@ -22,13 +24,19 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
         [] if cfg!(target_os = "macos") => {
             let perch = serve::build_release()?;
             shell::run(shell::cargo().args(["build", "--release", "--locked", "--package", desktop::APP]))?;
-            let app = macos::assemble(&folder, perch.parent().context("a binary lies in a folder")?)?;
+            let metallib = macos::metallib()?;
+            let binaries = perch.parent().context("a binary lies in a folder")?;
+            let app = macos::assemble(&folder, binaries, Some(&metallib))?;
             macos::sign(&app)?;
-            macos::disk_image(&app)
+            macos::check(&app, &["--signed", "--metallib"])?;
+            macos::disk_image(&app)?;
+            update::make(&app)
         }
         [] if cfg!(target_os = "linux") => linux::package(&folder, &serve::build_release()?),
         [flag, binaries] if flag == "--app" => {
-            let app = macos::assemble(&folder, Path::new(binaries))?;
+            let binaries = Path::new(binaries);
+            let metallib = Some(binaries.join("mlx.metallib")).filter(|path| path.is_file());
+            let app = macos::assemble(&folder, binaries, metallib.as_deref())?;
             println!("{}", app.display());
             Ok(())
         }
@@ -42,7 +50,7 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
 }
 
 /// An empty folder.
-fn fresh(folder: PathBuf) -> Result<PathBuf> {
+pub(crate) fn fresh(folder: PathBuf) -> Result<PathBuf> {
     if folder.exists() {
         fs::remove_dir_all(&folder).with_context(|| format!("cannot empty {}", folder.display()))?;
     }
