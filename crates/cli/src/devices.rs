@@ -27,7 +27,8 @@ pub(crate) fn run(args: &Devices, config: &Config) -> Result<()> {
         println!("{}", serde_json::to_string_pretty(&json!({"devices": rows, "backend": chosen}))?);
         return Ok(());
     }
-    let rows: Vec<[String; 4]> = found.iter().map(row).collect();
+    let others = found.iter().any(|one| one.kind != Kind::Cpu && one.missing.is_none());
+    let rows: Vec<[String; 4]> = found.iter().map(|one| row(one, others)).collect();
     println!("{}", text::table(["BACKEND", "DEVICE", "MEMORY", "RUNS"], &rows));
     match chosen {
         "auto" => println!("\nA model's own `backend`, or PERCH_BACKEND for all, chooses another."),
@@ -36,10 +37,11 @@ pub(crate) fn run(args: &Devices, config: &Config) -> Result<()> {
     Ok(())
 }
 
-fn row(one: &Found) -> [String; 4] {
+fn row(one: &Found, others: bool) -> [String; 4] {
     let runs = match (&one.missing, one.kind) {
         (Some(reason), _) => format!("nothing: {reason}"),
-        (None, Kind::Cpu) => "every model that nothing else takes, and those below 64 MB".to_owned(),
+        (None, Kind::Cpu) if others => "models below 64 MB, and what nothing else takes".to_owned(),
+        (None, Kind::Cpu) => "every model".to_owned(),
         (None, Kind::Metal) => "GGUF files".to_owned(),
         (None, Kind::Mlx) => "folders of safetensors, MLX's quantised ones among them".to_owned(),
     };
