@@ -1,5 +1,6 @@
 //! What this machine can run models on.
 
+use perch_backend_candle::{DeviceKind, LoadError};
 use sysinfo::System;
 
 use crate::Kind;
@@ -7,10 +8,6 @@ use crate::Kind;
 /// Why MLX is missing from a build without it.
 #[cfg(not(mlx))]
 pub(crate) const NO_MLX: &str = "MLX runs on Macs with Apple silicon";
-
-/// Why Metal is missing elsewhere.
-#[cfg(not(target_os = "macos"))]
-pub(crate) const NO_METAL: &str = "only a Mac has Metal";
 
 /// A backend, and whether it can run here.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,14 +42,11 @@ pub fn find(threads: usize) -> Vec<Found> {
 }
 
 /// Why candle cannot use Metal here, if it cannot.
-#[cfg(target_os = "macos")]
 fn metal() -> Option<String> {
-    perch_backend_candle::DeviceKind::Metal.check().err().map(|error| error.to_string())
-}
-
-#[cfg(not(target_os = "macos"))]
-fn metal() -> Option<String> {
-    Some(NO_METAL.to_owned())
+    DeviceKind::Metal.check().err().map(|error| match error {
+        LoadError::NoMetal(reason) => reason.to_owned(),
+        other => other.to_string(),
+    })
 }
 
 #[cfg(mlx)]

@@ -82,12 +82,7 @@ impl Loader for Backends {
         Box::pin(async move {
             match chosen?.kind {
                 Kind::Cpu => candle(job, pool, DeviceKind::Cpu).await,
-                #[cfg(target_os = "macos")]
                 Kind::Metal => candle(job, pool, DeviceKind::Metal).await,
-                #[cfg(not(target_os = "macos"))]
-                Kind::Metal => {
-                    Err(LoadError::Unavailable { name: "metal", reason: found::NO_METAL.to_owned() })
-                }
                 #[cfg(mlx)]
                 Kind::Mlx => mlx(job).await,
                 #[cfg(not(mlx))]
