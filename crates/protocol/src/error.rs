@@ -66,6 +66,8 @@ pub enum ErrorCode {
     HubUnavailable,
     /// A downloaded file is not the one that the hub described.
     ChecksumMismatch,
+    /// The server that runs the model cannot be reached, refuses Perch, or breaks off.
+    UpstreamUnavailable,
     /// The model is still loading, or waits for others to end.
     ModelLoading,
     /// The model's engine failed and is being restarted, or the server is shutting down.
@@ -109,6 +111,7 @@ impl ErrorCode {
         Self::EngineError,
         Self::HubUnavailable,
         Self::ChecksumMismatch,
+        Self::UpstreamUnavailable,
         Self::ModelLoading,
         Self::ModelRestarting,
         Self::ServerStopped,
@@ -140,7 +143,7 @@ impl ErrorCode {
             Self::InvalidModelFile | Self::TemplateError | Self::TemplateLimit => 422,
             Self::QueueFull | Self::HubRateLimited => 429,
             Self::EngineError => 500,
-            Self::HubUnavailable | Self::ChecksumMismatch => 502,
+            Self::HubUnavailable | Self::ChecksumMismatch | Self::UpstreamUnavailable => 502,
             Self::ModelLoading | Self::ModelRestarting | Self::ServerStopped | Self::InsufficientMemory => {
                 503
             }
@@ -190,6 +193,7 @@ impl ErrorCode {
             Self::EngineError => "engine_error",
             Self::HubUnavailable => "hub_unavailable",
             Self::ChecksumMismatch => "checksum_mismatch",
+            Self::UpstreamUnavailable => "upstream_unavailable",
             Self::ModelLoading => "model_loading",
             Self::ModelRestarting => "model_restarting",
             Self::ServerStopped => "server_stopped",
@@ -266,7 +270,7 @@ mod tests {
             (422, "invalid_model_file template_error template_limit"),
             (429, "queue_full hub_rate_limited"),
             (500, "engine_error"),
-            (502, "hub_unavailable checksum_mismatch"),
+            (502, "hub_unavailable checksum_mismatch upstream_unavailable"),
             (503, "model_loading model_restarting server_stopped insufficient_memory"),
             (507, "insufficient_storage"),
         ];

@@ -31,12 +31,15 @@ use crate::routes::{
 use crate::security::{Guard, Scope, guard, require};
 use crate::settings::SettingsStore;
 use crate::status::Monitor;
+use crate::upstream::{Upstreams, forward};
 
 /// What every route works with. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct App {
     pub(crate) pool: ModelPool,
     pub(crate) remote: Remote,
+    /// The way to servers that run models in place of this one.
+    pub(crate) upstreams: Upstreams,
     pub(crate) chats: Chats,
     pub(crate) activity: Arc<Activity>,
     pub(crate) metrics: Arc<Metrics>,
@@ -64,11 +67,14 @@ impl FromRef<App> for Arc<HttpConfig> {
 /// content type), CORS, the key check of its group, and the catcher of panics.
 pub(crate) fn router(app: App, guards: Arc<Guard>) -> Router {
     let keyed = |scope: Scope| from_fn_with_state((guards.clone(), scope), require);
+    let answering = Router::new()
+        .route("/v1/chat/completions", post(openai::chat::create))
+        .route("/v1/completions", post(openai::completions::create))
+        .route_layer(from_fn_with_state(app.clone(), forward));
     let inference = Router::new()
         .route("/v1/models", get(openai::models::list))
         .route("/v1/models/{*id}", get(openai::models::one))
-        .route("/v1/chat/completions", post(openai::chat::create))
-        .route("/v1/completions", post(openai::completions::create))
+        .merge(answering)
         .merge(chat::asking())
         .route_layer(keyed(Scope::Inference));
     let admin = Router::new()

@@ -67,7 +67,8 @@ impl<S: Send + Sync, T: DeserializeOwned + Send> FromRequestParts<S> for Query<T
     }
 }
 
-async fn read(request: Request, limits: &HttpConfig) -> Result<Vec<u8>, ApiError> {
+/// The body, within its limits.
+pub(crate) async fn read(request: Request, limits: &HttpConfig) -> Result<Vec<u8>, ApiError> {
     let too_large = || {
         let limit = crate::config::ByteSize(limits.max_body_bytes);
         let message = format!("the body is larger than {limit}; send less, or raise `max_body`");

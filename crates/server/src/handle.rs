@@ -28,6 +28,7 @@ use crate::pool::{Catalogue, ModelPool};
 use crate::security::{Allowed, Guard, KeyRing};
 use crate::settings::SettingsStore;
 use crate::status::Monitor;
+use crate::upstream::Upstreams;
 
 /// Time for answers that were told to end to say so.
 const LAST_WORDS: Duration = Duration::from_millis(500);
@@ -159,6 +160,7 @@ impl ServerHandle {
         let remote = remote.map_err(|panic| failed(std::io::Error::other(panic)))?;
         let app = App {
             remote: remote.clone(),
+            upstreams: Upstreams::default(),
             library,
             last_used,
             chats: chats.clone(),

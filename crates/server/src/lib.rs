@@ -26,11 +26,12 @@ mod routes;
 mod security;
 mod settings;
 mod status;
+mod upstream;
 
 pub use self::http::PortHolder;
 pub use config::{
     ByteSize, ChatConfig, ChatLayer, Config, ConfigError, HttpConfig, Layer, Lifetime, ModelConfig,
-    Overrides, Performance, PoolConfig, SamplingDefaults, Sources,
+    Overrides, Performance, PoolConfig, Provider, SamplingDefaults, Sources,
 };
 pub use control::{Compose, Control, ControlError, DRAIN, Snapshot, Surface};
 pub use error::ApiError;

@@ -7,7 +7,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use reqwest::header::{ACCEPT_ENCODING, AUTHORIZATION, HeaderMap, HeaderValue, LOCATION};
-use reqwest::{Client, Method, Response, StatusCode, Url, redirect};
+use reqwest::{Client, ClientBuilder, Method, Response, StatusCode, Url, redirect};
 use serde::de::DeserializeOwned;
 
 use super::error::HubError;
@@ -151,19 +151,28 @@ impl Hub {
     }
 }
 
+/// Connections that trust what this system trusts, and say that they are Perch's.
+///
+/// # Errors
+/// [`HubError::Settings`] when encryption cannot be set up.
+pub fn connections() -> Result<ClientBuilder, HubError> {
+    let tls = super::tls::config().map_err(|error| cannot_connect(&error))?;
+    let builder = Client::builder().tls_backend_preconfigured(tls);
+    Ok(builder.user_agent(concat!("perch/", env!("CARGO_PKG_VERSION"))))
+}
+
+fn cannot_connect(error: &dyn std::fmt::Display) -> HubError {
+    HubError::Settings(format!("cannot make connections: {error}"))
+}
+
 fn build() -> Result<Client, HubError> {
-    let settings =
-        |error: &dyn std::fmt::Display| HubError::Settings(format!("cannot make connections: {error}"));
-    let tls = super::tls::config().map_err(|error| settings(&error))?;
-    Client::builder()
-        .tls_backend_preconfigured(tls)
+    connections()?
         .redirect(redirect::Policy::none())
-        .user_agent(concat!("perch/", env!("CARGO_PKG_VERSION")))
         .connect_timeout(CONNECT)
         .read_timeout(SILENCE)
         .pool_idle_timeout(Duration::from_secs(30))
         .build()
-        .map_err(|error| settings(&error))
+        .map_err(|error| cannot_connect(&error))
 }
 
 /// Reads a body of at most `limit` bytes; says whether there was more.

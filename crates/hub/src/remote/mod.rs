@@ -13,7 +13,7 @@ mod settings;
 mod tls;
 mod variants;
 
-pub use client::Hub;
+pub use client::{Hub, connections};
 pub(crate) use client::{host, unreachable};
 pub use error::HubError;
 pub use listing::{GgufFacts, RemoteFile, RepoInfo, RepoSummary};

@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 
 use super::{Config, ConfigError, ModelConfig, file};
+use crate::upstream;
 
 impl Config {
     /// What the files in the data directory say of models now, checked. Blocks.
@@ -31,6 +32,9 @@ pub(super) fn check_models(models: &[ModelConfig], max_models: usize) -> Result<
         }
         if model.context == Some(0) {
             return fail(".context", "must be at least 1".to_owned());
+        }
+        if let Some((key, reason)) = upstream::fault(model) {
+            return fail(&format!(".{key}"), reason);
         }
         if model.path.is_some() && model.repo.is_some() {
             return fail("", "has both `path` and `repo`; keep one".to_owned());

@@ -24,7 +24,7 @@ use perch_model::Quantize;
 pub use chat::{ChatConfig, ChatLayer};
 pub use error::ConfigError;
 pub use layer::Layer;
-pub use model::{ModelConfig, SamplingDefaults};
+pub use model::{ModelConfig, Provider, SamplingDefaults};
 pub use performance::Performance;
 pub use said::Overrides;
 pub use values::{ByteSize, Lifetime};

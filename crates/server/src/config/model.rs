@@ -19,6 +19,14 @@ pub struct ModelConfig {
     pub path: Option<PathBuf>,
     /// The library's id that stands behind this one.
     pub repo: Option<String>,
+    /// The kind of server that runs it, where that is another one.
+    pub provider: Option<Provider>,
+    /// Where that server's routes begin, such as `http://mac.local:8080/v1`.
+    pub base_url: Option<String>,
+    /// The environment variable that holds that server's key.
+    pub api_key_env: Option<String>,
+    /// What that server calls it; its id, if not said.
+    pub model: Option<String>,
     /// Which backend runs it, by name.
     pub backend: Option<String>,
     /// Longest sequence in tokens, where the model's own is to be cut.
@@ -49,6 +57,14 @@ pub struct ModelConfig {
     pub aliases: Vec<String>,
     /// `false` hides it. `true` if absent.
     pub enabled: Option<bool>,
+}
+
+/// The kind of server that runs a model in place of Perch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+pub enum Provider {
+    /// One that speaks OpenAI's API: another Perch, vLLM, SGLang, llama-server, a cloud.
+    #[serde(rename = "openai")]
+    OpenAi,
 }
 
 impl ModelConfig {

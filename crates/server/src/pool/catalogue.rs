@@ -25,7 +25,7 @@ const FRESH: Duration = Duration::from_secs(1);
 pub struct Entry {
     /// What requests call it.
     pub id: String,
-    /// The file or folder it is; empty for a model that is part of the program.
+    /// The file or folder it is; empty for a model that is part of the program, or of another server.
     pub path: PathBuf,
     /// Set for a model that is part of the program.
     pub built_in: Option<BuiltIn>,
@@ -62,6 +62,19 @@ impl Entry {
             created: 0,
             modified: None,
             size_bytes: model.gguf.len() as u64,
+        }
+    }
+
+    /// A model of another server.
+    fn elsewhere(config: &ModelConfig) -> Self {
+        Self {
+            id: config.id.clone(),
+            path: PathBuf::new(),
+            built_in: None,
+            config: config.clone(),
+            created: 0,
+            modified: None,
+            size_bytes: 0,
         }
     }
 
@@ -230,6 +243,9 @@ impl Catalogue {
         if !config.is_enabled() {
             let message = format!("the model `{}` is disabled in the configuration", config.id);
             return Err(ApiError::new(ErrorCode::ModelNotFound, message).with_param("model"));
+        }
+        if config.provider.is_some() {
+            return Ok(Entry::elsewhere(config));
         }
         let name = config.repo.as_ref().unwrap_or(&config.id);
         let local = match &config.path {

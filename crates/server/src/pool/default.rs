@@ -63,7 +63,7 @@ impl ModelPool {
     }
 
     /// The id of the model that answers requests which name none.
-    pub(super) async fn default_name(&self) -> Result<String, ApiError> {
+    pub(crate) async fn default_name(&self) -> Result<String, ApiError> {
         let Some(model) = self.default_now().await.model else {
             let message = "there are no models on this machine; put one into a folder named by `models_dirs`";
             return Err(ApiError::new(ErrorCode::ModelNotFound, message).with_param("model"));

@@ -109,6 +109,13 @@ impl ModelPool {
             None => self.default_name().await?,
         };
         let entry = self.find(&name).await?;
+        if entry.config.provider.is_some() {
+            let message = format!(
+                "`{}` runs on another server, and answers /v1/chat/completions and /v1/completions only",
+                entry.id
+            );
+            return Err(ApiError::unsupported("model", message));
+        }
         let deadline = tokio::time::Instant::now() + self.inner.config.load_timeout;
         let mut changed = self.inner.changed.subscribe();
         let mut wanting = None;

@@ -23,3 +23,4 @@ mod shutdown;
 mod status;
 mod structured;
 mod support;
+mod upstream;
