@@ -27,7 +27,7 @@ pub(crate) fn damage(connection: &Connection) -> Result<Option<String>, StoreErr
 }
 
 fn look(connection: &Connection) -> Result<Option<String>, StoreError> {
-    let version = schema::version(connection)?;
+    let version = perch_sqlite::version(connection)?;
     if version == 0 {
         let tables: i64 = connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
         // An empty file is one that was never begun.

@@ -7,11 +7,12 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
 use perch_protocol::conversations::StoreHealth;
+use perch_sqlite::{beside, free_name, log_damage, private, remove};
 use rusqlite::{Connection, OptionalExtension};
 use serde::{Deserialize, Serialize};
 
 use crate::error::StoreError;
-use crate::{check, salvage, schema, wal};
+use crate::{check, salvage, schema};
 
 /// The name of the file in its folder.
 const NAME: &str = "conversations.db";
@@ -81,7 +82,7 @@ pub(crate) fn open(folder: &Path) -> Result<Opened, StoreError> {
     }
     private(&path).map_err(|error| unusable(error.to_string()))?;
     let mut writer = Connection::open(&path)?;
-    let version = schema::version(&writer)?;
+    let version = perch_sqlite::version(&writer)?;
     if version > schema::VERSION {
         let reason = format!(
             "it was written by a later Perch (version {version} of the file; this one knows {}); update Perch",
@@ -90,7 +91,7 @@ pub(crate) fn open(folder: &Path) -> Result<Opened, StoreError> {
         return Err(unusable(reason));
     }
     schema::set_up(&writer, true)?;
-    schema::migrate(&mut writer)?;
+    perch_sqlite::migrate(&mut writer, schema::STEPS)?;
     let recovery = told(&writer)?;
     Ok(Opened { recovery, writer, lock, path })
 }
@@ -105,15 +106,6 @@ fn lock(path: &Path) -> Result<File, String> {
         }
         Err(fs::TryLockError::Error(error)) => Err(error.to_string()),
     }
-}
-
-/// Makes a file that other users of this machine cannot read, unless it is there. Its log gets the same permissions.
-pub(crate) fn private(path: &Path) -> std::io::Result<()> {
-    let mut options = File::options();
-    options.create(true).append(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    options.open(path).map(drop)
 }
 
 /// What is wrong with the file at `path`, if anything.
@@ -134,7 +126,7 @@ fn damage(path: &Path) -> Result<Option<String>, StoreError> {
         Ok(found) if found.len() == 0 && !beside(path, "wal").exists() => return Ok(None),
         Ok(_) => {}
     }
-    if let Some(reason) = wal::damage(&beside(path, "wal")) {
+    if let Some(reason) = log_damage(&beside(path, "wal")) {
         return Ok(Some(reason));
     }
     let connection = Connection::open(path)?;
@@ -182,12 +174,6 @@ fn set_aside(path: &Path, rescued: &Path, reason: String) -> Result<(), StoreErr
     Ok(())
 }
 
-/// `conversations.damaged-2.db`: a name that is not taken.
-fn free_name(path: &Path) -> PathBuf {
-    let name = |n: u32| path.with_file_name(format!("conversations.damaged-{n}.db"));
-    (1..).map(name).find(|name| !name.exists() && !beside(name, "wal").exists()).unwrap_or_else(|| name(0))
-}
-
 const KEY: &str = "recovery";
 
 fn tell(file: &Path, recovery: &Recovery) -> Result<(), StoreError> {
@@ -204,18 +190,4 @@ fn told(connection: &Connection) -> Result<Option<Recovery>, StoreError> {
         .optional()?;
     let recovery: Option<Recovery> = text.and_then(|text| serde_json::from_str(&text).ok());
     Ok(recovery.filter(|recovery| recovery.file.exists() || beside(&recovery.file, "wal").exists()))
-}
-
-/// `conversations.db-wal` for `wal`.
-pub(crate) fn beside(path: &Path, end: &str) -> PathBuf {
-    let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push(format!("-{end}"));
-    path.with_file_name(name)
-}
-
-fn remove(path: &Path) {
-    for path in [path.to_owned(), beside(path, "journal"), beside(path, "wal"), beside(path, "shm")] {
-        // Whatever is left makes the next step fail, and that says why.
-        let _ = fs::remove_file(path);
-    }
 }

@@ -24,7 +24,6 @@ mod title;
 mod transfer;
 mod turns;
 mod validate;
-mod wal;
 mod writer;
 
 pub use blobs::Image;

@@ -9,10 +9,10 @@ use std::fs;
 use std::path::Path;
 
 use perch_protocol::conversations::{Conversation, ConversationMessage, MessageState};
+use perch_sqlite::beside;
 use rusqlite::{Connection, Row};
 
 use crate::error::StoreError;
-use crate::file::{self, beside};
 use crate::id::{is_id, now};
 use crate::{blobs, conversations, messages, raw, schema, title};
 
@@ -30,9 +30,9 @@ pub(crate) struct Saved {
 
 /// Makes a new file at `to` with what can be read of the one at `from`, which stays as it is.
 pub(crate) fn salvage(from: &Path, to: &Path) -> Result<Saved, StoreError> {
-    file::private(to).map_err(|error| unusable(from, &error))?;
+    perch_sqlite::private(to).map_err(|error| unusable(from, &error))?;
     let mut new = Connection::open(to)?;
-    schema::migrate(&mut new)?;
+    perch_sqlite::migrate(&mut new, schema::STEPS)?;
     let fresh = fs::read(to).map_err(|error| unusable(from, &error))?;
     let copy = beside(from, "copy");
     let mut found = Found::default();

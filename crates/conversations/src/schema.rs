@@ -4,12 +4,12 @@
 //! made anew from it. `search` and `titles` are full-text indexes. Invariants: a message's `seq` is above its parent's, so
 //! there are no circles; `bodies.text` is what is searched, empty while an answer is being written.
 
-use rusqlite::{Connection, TransactionBehavior};
+use rusqlite::Connection;
 
 use crate::error::StoreError;
 
 /// One step for each version of the file: `user_version` counts those that were taken.
-const STEPS: &[&str] = &["
+pub(crate) const STEPS: &[&str] = &["
 CREATE TABLE conversations(
     seq INTEGER PRIMARY KEY AUTOINCREMENT,
     id TEXT NOT NULL UNIQUE,
@@ -91,22 +91,6 @@ pub(crate) fn set_up(connection: &Connection, writes: bool) -> Result<(), StoreE
         connection.execute_batch("PRAGMA fullfsync = ON; PRAGMA checkpoint_fullfsync = ON;")?;
     } else {
         connection.execute_batch("PRAGMA query_only = ON;")?;
-    }
-    Ok(())
-}
-
-/// The version of a file.
-pub(crate) fn version(connection: &Connection) -> Result<i64, StoreError> {
-    Ok(connection.query_row("PRAGMA user_version", [], |row| row.get(0))?)
-}
-
-/// Brings a file to [`VERSION`], each step whole or not at all.
-pub(crate) fn migrate(connection: &mut Connection) -> Result<(), StoreError> {
-    for step in version(connection)?..VERSION {
-        let tx = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        tx.execute_batch(STEPS[step as usize])?;
-        tx.pragma_update(None, "user_version", step + 1)?;
-        tx.commit()?;
     }
     Ok(())
 }

@@ -9,6 +9,7 @@ use std::task::{Context, Poll};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use perch_sqlite::fold;
 use rusqlite::{Connection, TransactionBehavior};
 use tokio::sync::oneshot;
 
@@ -149,10 +150,4 @@ fn transact(connection: &mut Connection, jobs: Vec<Job>) {
     for reply in replies {
         reply(failed.as_ref().map(StoreError::from));
     }
-}
-
-/// Moves the write-ahead log into the file, so that a log that is damaged later takes nothing with it.
-fn fold(connection: &Connection) -> bool {
-    let busy = connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get::<_, i64>(0));
-    matches!(busy, Ok(0))
 }

@@ -9,8 +9,8 @@ use std::path::Path;
 const HEADER: usize = 32;
 const FRAME: usize = 24;
 
-/// What is wrong with the log at `path`; `None` if nothing is, or there is none.
-pub(crate) fn damage(path: &Path) -> Option<String> {
+/// What is wrong with the write-ahead log at `path`; `None` if nothing is, or there is none.
+pub fn damage(path: &Path) -> Option<String> {
     match std::fs::read(path) {
         Ok(bytes) => broken(&bytes),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
