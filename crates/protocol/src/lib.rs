@@ -15,6 +15,7 @@ pub mod openai;
 mod server;
 mod settings;
 mod status;
+mod usage;
 
 pub use admin::*;
 pub use downloads::*;
@@ -25,3 +26,4 @@ pub use logs::*;
 pub use server::*;
 pub use settings::*;
 pub use status::*;
+pub use usage::*;
