@@ -9,6 +9,7 @@ use std::time::{Instant, SystemTime};
 
 use parking_lot::Mutex;
 use perch_protocol::{Outcome, RequestCounts, RequestRecord};
+use perch_usage::Recorder;
 use tokio::sync::watch;
 
 use crate::clock::millis;
@@ -21,6 +22,7 @@ const RECENT: usize = 200;
 /// The requests of one server.
 pub(crate) struct Activity {
     metrics: Arc<Metrics>,
+    usage: Arc<Recorder>,
     books: Mutex<Books>,
     /// Counts up whenever a request begins or ends.
     changed: watch::Sender<u64>,
@@ -33,8 +35,8 @@ struct Books {
 }
 
 impl Activity {
-    pub(crate) fn new(metrics: Arc<Metrics>) -> Self {
-        Self { metrics, books: Mutex::default(), changed: watch::Sender::new(0) }
+    pub(crate) fn new(metrics: Arc<Metrics>, usage: Arc<Recorder>) -> Self {
+        Self { metrics, usage, books: Mutex::default(), changed: watch::Sender::new(0) }
     }
 
     /// A request begins.
@@ -126,6 +128,7 @@ impl Drop for Running {
         let mut record = self.record.clone();
         record.duration_ms = self.begun.elapsed().as_millis() as u64;
         self.activity.metrics.request(&record);
+        self.activity.usage.note(&record);
         let mut books = self.activity.books.lock();
         books.counts.active -= 1;
         match record.outcome {

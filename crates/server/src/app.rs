@@ -9,6 +9,7 @@ use axum::routing::{get, post};
 use http::header::{HeaderName, RETRY_AFTER};
 use http::{HeaderValue, Method};
 use perch_protocol::ErrorCode;
+use perch_usage::Recorder;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tower_http::catch_panic::CatchPanicLayer;
@@ -26,7 +27,7 @@ use crate::metrics::Metrics;
 use crate::observe::observe;
 use crate::pool::ModelPool;
 use crate::routes::{
-    admin, chat, dashboard, docs, downloads, health, hub, library, logs, openai, settings, status,
+    admin, chat, dashboard, docs, downloads, health, hub, library, logs, openai, settings, status, usage,
 };
 use crate::security::{Guard, Scope, guard, require};
 use crate::settings::SettingsStore;
@@ -43,6 +44,7 @@ pub(crate) struct App {
     pub(crate) chats: Chats,
     pub(crate) activity: Arc<Activity>,
     pub(crate) metrics: Arc<Metrics>,
+    pub(crate) usage: Arc<Recorder>,
     pub(crate) monitor: Arc<Monitor>,
     pub(crate) http: Arc<HttpConfig>,
     pub(crate) settings: Arc<SettingsStore>,
@@ -97,6 +99,8 @@ pub(crate) fn router(app: App, guards: Arc<Guard>) -> Router {
         .route("/api/status", get(status::now))
         .route("/api/events", get(status::events))
         .route("/api/requests", get(status::requests))
+        .route("/v1/admin/usage", get(usage::report).delete(usage::erase))
+        .route("/v1/admin/usage/export", get(usage::export))
         .route("/api/settings", get(settings::get).patch(settings::change))
         .route("/api/logs", get(logs::list))
         .route("/api/logs/stream", get(logs::watch))

@@ -14,6 +14,7 @@ use perch_hub::remote::{ChoiceError, HubError};
 use perch_model::ModelError;
 use perch_protocol::{ErrorCode, ErrorEnvelope, Problem};
 use perch_text::TemplateError;
+use perch_usage::UsageError;
 
 /// An error as a client sees it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -190,6 +191,17 @@ impl From<StoreError> for ApiError {
             StoreError::Closed => Self::new(ErrorCode::ModelRestarting, message).retry_after(5),
             _ => Self::new(ErrorCode::EngineError, message),
         }
+    }
+}
+
+impl From<UsageError> for ApiError {
+    fn from(error: UsageError) -> Self {
+        let code = match error {
+            UsageError::Full => ErrorCode::InsufficientStorage,
+            UsageError::Closed => return Self::stopping(),
+            _ => ErrorCode::EngineError,
+        };
+        Self::new(code, error.to_string())
     }
 }
 

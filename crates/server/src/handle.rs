@@ -9,6 +9,7 @@ use std::time::Duration;
 use axum::Router;
 use perch_hub::NotFound;
 use perch_protocol::Status;
+use perch_usage::Recorder;
 use tokio::sync::{Mutex, Semaphore, watch};
 use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
@@ -26,7 +27,7 @@ use crate::logs::LogBuffer;
 use crate::metrics::Metrics;
 use crate::pool::{Catalogue, ModelPool};
 use crate::security::{Allowed, Guard, KeyRing};
-use crate::settings::SettingsStore;
+use crate::settings::{Live, SettingsStore};
 use crate::status::Monitor;
 use crate::upstream::Upstreams;
 
@@ -85,6 +86,7 @@ pub struct ServerHandle {
     pool: ModelPool,
     remote: Remote,
     chats: Chats,
+    usage: Arc<Recorder>,
     monitor: Arc<Monitor>,
     router: Router,
     signals: Signals,
@@ -125,7 +127,9 @@ impl ServerHandle {
         let tasks = TaskTracker::new();
         let pool = ModelPool::new(&config, catalogue, loader);
         let metrics = Arc::new(Metrics::new());
-        let activity = Arc::new(Activity::new(metrics.clone()));
+        let usage = &config.usage;
+        let usage = Arc::new(Recorder::new(&config.data_dir, usage.enabled, usage.retention_days));
+        let activity = Arc::new(Activity::new(metrics.clone(), usage.clone()));
         let url = format!("http://{}", shown(&config.host, address));
         let monitor = Arc::new(Monitor::new(pool.clone(), activity.clone(), url, signals.stop.clone()));
         let http = Arc::new(config.http.clone());
@@ -133,8 +137,9 @@ impl ServerHandle {
         let allowed = Allowed::new(&config.host, address, &config.allowed_hosts, &config.allowed_origins);
         let guards = Arc::new(Guard::new(allowed, KeyRing::new(&config.keys)));
         let settings = {
-            let (config, guards) = (config.clone(), guards.clone());
-            tokio::task::spawn_blocking(move || SettingsStore::open(&config, guards)).await
+            let live = Live { guard: guards.clone(), usage: usage.clone() };
+            let config = config.clone();
+            tokio::task::spawn_blocking(move || SettingsStore::open(&config, Some(live))).await
         };
         let settings = Arc::new(settings.map_err(|panic| failed(std::io::Error::other(panic)))?);
         let chats = Chats::new(&config.data_dir, config.chat.clone(), tasks.clone());
@@ -169,6 +174,7 @@ impl ServerHandle {
             pool: pool.clone(),
             activity,
             metrics,
+            usage: usage.clone(),
             monitor: monitor.clone(),
             http: http.clone(),
             text_work: Arc::new(Semaphore::new(cores)),
@@ -180,7 +186,8 @@ impl ServerHandle {
         tasks.spawn(monitor.clone().run());
         tasks.spawn(signals.stop.clone().run_until_cancelled_owned(remote.clone().announce(pool.clone())));
         pool.preload();
-        Ok(Self { address, pool, remote, chats, monitor, router, signals, tasks, ending: Mutex::new(()) })
+        let ending = Mutex::new(());
+        Ok(Self { address, pool, remote, chats, usage, monitor, router, signals, tasks, ending })
     }
 
     /// Where it listens.
@@ -221,6 +228,9 @@ impl ServerHandle {
             self.tasks.wait().await;
         }
         self.chats.close().await;
+        let usage = self.usage.clone();
+        // A panic there has been logged; there is nobody left to tell.
+        let _ = tokio::task::spawn_blocking(move || usage.close()).await;
         self.remote.shutdown().await;
         self.pool.shutdown().await;
         self.monitor.stopped();

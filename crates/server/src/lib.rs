@@ -31,7 +31,7 @@ mod upstream;
 pub use self::http::PortHolder;
 pub use config::{
     ByteSize, ChatConfig, ChatLayer, Config, ConfigError, HttpConfig, Layer, Lifetime, ModelConfig,
-    Overrides, Performance, PoolConfig, Provider, SamplingDefaults, Sources,
+    Overrides, Performance, PoolConfig, Provider, SamplingDefaults, Sources, UsageConfig, UsageLayer,
 };
 pub use control::{Compose, Control, ControlError, DRAIN, Snapshot, Surface};
 pub use error::ApiError;
@@ -43,3 +43,4 @@ pub use loading::ModelText;
 pub use logs::LogBuffer;
 pub use pool::{Entry, Lease, LoadedModel, ModelPool, chosen_default};
 pub use security::{KeyConfig, Scope};
+pub use settings::change_settings;

@@ -6,7 +6,9 @@ use utoipa::openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder
 use utoipa::{Modify, OpenApi};
 
 use crate::control::routes as control;
-use crate::routes::{admin, chat, docs, downloads, health, hub, library, logs, openai, settings, status};
+use crate::routes::{
+    admin, chat, docs, downloads, health, hub, library, logs, openai, settings, status, usage,
+};
 
 /// The description of all routes.
 #[derive(OpenApi)]
@@ -54,6 +56,9 @@ use crate::routes::{admin, chat, docs, downloads, health, hub, library, logs, op
         status::events,
         status::requests,
         status::metrics,
+        usage::report,
+        usage::export,
+        usage::erase,
         settings::get,
         settings::change,
         logs::list,

@@ -42,6 +42,8 @@ const VARIABLES: &[(&str, &str, Kind)] = &[
     ("PERCH_CHAT_SYSTEM_PROMPT", "chat.system_prompt", Kind::Text),
     ("PERCH_CHAT_MAX_TURNS", "chat.max_turns", Kind::Number),
     ("PERCH_CHAT_AUTOSAVE", "chat.autosave", Kind::Truth),
+    ("PERCH_USAGE_ENABLED", "usage.enabled", Kind::Truth),
+    ("PERCH_USAGE_RETENTION_DAYS", "usage.retention_days", Kind::Number),
     ("PERCH_ALLOWED_HOSTS", "allowed_hosts", Kind::List),
     ("PERCH_ALLOWED_ORIGINS", "allowed_origins", Kind::List),
     ("PERCH_API_KEY", "api_key", Kind::Text),

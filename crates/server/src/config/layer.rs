@@ -7,7 +7,7 @@ use perch_model::Quantize;
 use serde::{Deserialize, Serialize};
 
 use super::values::{quantize_name, written};
-use super::{ByteSize, ChatLayer, Lifetime, ModelConfig, Performance};
+use super::{ByteSize, ChatLayer, Lifetime, ModelConfig, Performance, UsageLayer};
 use crate::security::KeyConfig;
 
 /// What one source says. Its fields are the keys of `config.toml`.
@@ -79,6 +79,8 @@ pub struct Layer {
     pub log_format: Option<String>,
     /// How conversations are kept and shown to models.
     pub chat: Option<ChatLayer>,
+    /// Whether requests are counted.
+    pub usage: Option<UsageLayer>,
     /// Per-model settings.
     #[serde(skip_serializing)]
     pub models: Option<Vec<ModelConfig>>,
@@ -121,6 +123,10 @@ impl Layer {
             chat: match (self.chat, later.chat) {
                 (Some(chat), Some(later)) => Some(chat.overlaid(later)),
                 (chat, later) => later.or(chat),
+            },
+            usage: match (self.usage, later.usage) {
+                (Some(usage), Some(later)) => Some(usage.overlaid(later)),
+                (usage, later) => later.or(usage),
             },
             models: joined(self.models, later.models),
         }

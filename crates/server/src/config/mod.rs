@@ -13,6 +13,7 @@ mod layer;
 mod model;
 mod performance;
 mod said;
+pub(crate) mod usage;
 mod values;
 
 use std::num::NonZeroUsize;
@@ -27,6 +28,7 @@ pub use layer::Layer;
 pub use model::{ModelConfig, Provider, SamplingDefaults};
 pub use performance::Performance;
 pub use said::Overrides;
+pub use usage::{UsageConfig, UsageLayer};
 pub use values::{ByteSize, Lifetime};
 
 use crate::security::KeyConfig;
@@ -64,6 +66,8 @@ pub struct Config {
     pub download_limit: Option<u64>,
     /// How conversations are kept and shown to models.
     pub chat: ChatConfig,
+    /// Whether requests are counted.
+    pub usage: UsageConfig,
     /// How much of the machine the server may take.
     pub performance: Performance,
     /// How many threads compute, if said; see [`Config::compute_threads`].
@@ -182,6 +186,7 @@ impl Config {
             max_downloads: 3,
             download_limit: None,
             chat: ChatConfig::default(),
+            usage: UsageConfig::default(),
             performance: Performance::default(),
             threads: None,
             log: None,
@@ -267,6 +272,7 @@ impl Config {
             max_downloads: layer.max_downloads.unwrap_or(self.max_downloads),
             download_limit: layer.download_limit.map(|size| size.0),
             chat: layer.chat.unwrap_or_default().into(),
+            usage: layer.usage.unwrap_or_default().into(),
             performance,
             threads: layer.threads,
             log: layer.log,
@@ -301,6 +307,7 @@ impl Config {
         }
         crate::security::check_lists(&self.allowed_hosts, &self.allowed_origins)?;
         crate::security::check_keys(&self.keys)?;
+        self.usage.check()?;
         check::check_models(&self.models, self.pool.max_models)
     }
 

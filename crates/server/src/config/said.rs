@@ -59,6 +59,7 @@ impl Layer {
             max_connections: Some(http.max_connections),
             header_timeout: Some(Lifetime(Some(http.header_timeout))),
             chat: Some(super::chat::defaults()),
+            usage: Some(super::usage::defaults()),
             max_downloads: Some(max_downloads),
             log: Some("info".to_owned()),
             log_format: Some("text".to_owned()),

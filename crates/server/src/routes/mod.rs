@@ -12,3 +12,4 @@ pub(crate) mod logs;
 pub(crate) mod openai;
 pub(crate) mod settings;
 pub(crate) mod status;
+pub(crate) mod usage;

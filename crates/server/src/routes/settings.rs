@@ -17,7 +17,7 @@ pub(crate) async fn get(State(app): State<App>) -> Result<Json<Settings>, ApiErr
     app.settings.read().await.map(Json)
 }
 
-/// Changes `config.toml`; comments in it stay. Keys count at once, other settings from the next start on.
+/// Changes `config.toml`; comments in it stay. Keys and `usage` count at once, other settings from the next start on.
 #[utoipa::path(patch, path = "/api/settings", operation_id = "change_settings", tag = "server",
     request_body = SettingsPatch,
     responses(

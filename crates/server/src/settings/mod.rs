@@ -1,14 +1,17 @@
 //! `SettingsStore`: what the server was told, and changes to `config.toml`.
 //!
 //! The file is read anew for every question, so what an editor changed is seen. A change is checked as at the start and
-//! written whole, or not at all. Keys count at once; all other settings from the next start on.
+//! written whole, or not at all. Keys and whether usage is counted count at once; all other settings from the next start
+//! on.
 
 mod edit;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use parking_lot::Mutex as Lock;
 use perch_protocol::{ApiKeyInfo, CreatedKey, ErrorCode, Setting, SettingSource, Settings, SettingsPatch};
+use perch_usage::Recorder;
 use serde_json::{Map, Value};
 use tokio::sync::Mutex;
 
@@ -22,10 +25,26 @@ pub(crate) struct SettingsStore {
     data_dir: PathBuf,
     overrides: Overrides,
     /// What the running server works with.
-    started: Map<String, Value>,
-    guard: Arc<Guard>,
+    running: Lock<Map<String, Value>>,
+    live: Option<Live>,
     /// One change at a time.
     changing: Mutex<()>,
+}
+
+/// What changes take effect in at once.
+pub(crate) struct Live {
+    pub(crate) guard: Arc<Guard>,
+    pub(crate) usage: Arc<Recorder>,
+}
+
+/// Changes `config.toml` as `PATCH /api/settings` does, while no server runs.
+///
+/// # Errors
+/// As there: a value that no start would take, or a variable or flag that has the last word.
+pub async fn change_settings(config: &Config, patch: SettingsPatch) -> Result<Settings, ApiError> {
+    let config = config.clone();
+    let store = blocking(move || Ok(Arc::new(SettingsStore::open(&config, None)))).await?;
+    store.change(patch).await
 }
 
 /// A change that can be made.
@@ -37,11 +56,11 @@ struct Change {
 
 impl SettingsStore {
     /// Reads the file as it is now, which is what the server starts with. Blocks.
-    pub(crate) fn open(config: &Config, guard: Arc<Guard>) -> Self {
+    pub(crate) fn open(config: &Config, live: Option<Live>) -> Self {
         let (data_dir, overrides) = (config.data_dir.clone(), config.overrides.clone());
         let file = file::layer(&data_dir).unwrap_or_default();
-        let started = effective(&file, &overrides);
-        Self { data_dir, overrides, started, guard, changing: Mutex::new(()) }
+        let running = Lock::new(effective(&file, &overrides));
+        Self { data_dir, overrides, running, live, changing: Mutex::new(()) }
     }
 
     /// Everything, as it would count at the next start.
@@ -74,12 +93,22 @@ impl SettingsStore {
                     format!("{} cannot be written: {error}", path.display()),
                 )
             })?;
-            store.guard.set_keys(KeyRing::new(&change.config.keys));
-            let mut settings = store.view(&file::layer(&store.data_dir).map_err(damaged)?);
+            let said = file::layer(&store.data_dir).map_err(damaged)?;
+            store.take_up(&change.config, &said);
+            let mut settings = store.view(&said);
             settings.created_keys = change.created;
             Ok(settings)
         })
         .await
+    }
+
+    /// Changes in the running server what can be changed there.
+    fn take_up(&self, config: &Config, said: &Layer) {
+        let Some(Live { guard, usage }) = &self.live else { return };
+        guard.set_keys(KeyRing::new(&config.keys));
+        usage.configure(config.usage.enabled, config.usage.retention_days);
+        let live = effective(said, &self.overrides).into_iter().filter(|(key, _)| key.starts_with("usage."));
+        self.running.lock().extend(live);
     }
 
     fn path(&self) -> PathBuf {
@@ -115,6 +144,7 @@ impl SettingsStore {
             (SettingSource::Environment, self.overrides.env.values()),
             (SettingSource::Flag, self.overrides.flags.values()),
         ];
+        let running = self.running.lock().clone();
         let settings: Vec<Setting> = Layer::names(layers.iter().map(|(_, values)| values))
             .into_iter()
             .map(|key| {
@@ -126,7 +156,7 @@ impl SettingsStore {
                 Setting {
                     default: layers[0].1.get(&key).cloned().unwrap_or_default(),
                     variable: env::variable(&key).map(str::to_owned),
-                    restart_needed: self.started.get(&key).unwrap_or(&Value::Null) != &value,
+                    restart_needed: running.get(&key).unwrap_or(&Value::Null) != &value,
                     key,
                     value,
                     source,

@@ -24,3 +24,4 @@ mod status;
 mod structured;
 mod support;
 mod upstream;
+mod usage;
