@@ -71,6 +71,8 @@ pub(crate) enum Command {
     Pull(crate::pull::Pull),
     /// Show what a running server is doing
     Ps(Ps),
+    /// Show how much was asked of which model, by day
+    Usage(crate::usage::Usage),
     /// Load a model into a running server
     Load(Load),
     /// Unload a model from a running server
@@ -116,6 +118,9 @@ pub(crate) struct Serve {
     /// Memory that all models together may take, such as 16GiB [default: what the machine has]
     #[arg(long, value_name = "SIZE")]
     pub(crate) memory_limit: Option<ByteSize>,
+    /// Count requests by day and model, on this machine alone; `perch usage` shows the counts
+    #[arg(long)]
+    pub(crate) usage: bool,
     /// Model to load now, and to use where a request names none: an id, a file or a folder
     #[arg(long, value_name = "MODEL")]
     pub(crate) model: Option<String>,

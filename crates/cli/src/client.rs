@@ -65,11 +65,30 @@ impl Client {
         Self::read(self.send("POST", path, Some(serde_json::to_string(body)?)).await?).await
     }
 
+    /// Changes something with JSON and reads a JSON answer.
+    pub(crate) async fn patch<T: DeserializeOwned>(&self, path: &str, body: &impl Serialize) -> Result<T> {
+        Self::read(self.send("PATCH", path, Some(serde_json::to_string(body)?)).await?).await
+    }
+
+    /// Deletes something and reads a JSON answer.
+    pub(crate) async fn delete<T: DeserializeOwned>(&self, path: &str) -> Result<T> {
+        Self::read(self.send("DELETE", path, None).await?).await
+    }
+
+    /// Reads an answer of any kind.
+    pub(crate) async fn bytes(&self, path: &str) -> Result<Bytes> {
+        Self::whole(self.send("GET", path, None).await?).await
+    }
+
     async fn read<T: DeserializeOwned>(response: Response<Incoming>) -> Result<T> {
-        let body = http_body_util::Limited::new(response.into_body(), MAX_ANSWER);
-        let bytes =
-            body.collect().await.map_err(|error| anyhow!("the answer broke off: {error}"))?.to_bytes();
+        let bytes = Self::whole(response).await?;
         serde_json::from_slice(&bytes).context("the answer is not what a Perch server sends")
+    }
+
+    async fn whole(response: Response<Incoming>) -> Result<Bytes> {
+        let body = http_body_util::Limited::new(response.into_body(), MAX_ANSWER);
+        let body = body.collect().await.map_err(|error| anyhow!("the answer broke off: {error}"))?;
+        Ok(body.to_bytes())
     }
 
     /// Sends JSON and returns the answer as it comes.

@@ -27,13 +27,14 @@ mod serve;
 mod service;
 mod show;
 mod text;
+mod usage;
 mod whole;
 
 use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{CommandFactory, Parser};
-use perch_server::{Config, Layer, Sources};
+use perch_server::{Config, Layer, Sources, UsageLayer};
 
 use args::{Cli, Command, Global, LibraryArgs, LoadArgs, LogFormat};
 
@@ -89,6 +90,7 @@ async fn dispatch(cli: Cli) -> Result<ExitCode> {
             return pull::run(args, &config).await;
         }
         Command::Ps(args) => ps::run(args, &config(global, Layer::default())?).await?,
+        Command::Usage(args) => usage::run(args, &config(global, Layer::default())?).await?,
         Command::Load(args) => load::load(args, &config(global, Layer::default())?).await?,
         Command::Unload(args) => load::unload(args, &config(global, Layer::default())?).await?,
         Command::Chat(args) => {
@@ -157,6 +159,7 @@ fn serve_layer(args: &args::Serve) -> Layer {
         max_models: args.max_models,
         memory_limit: args.memory_limit,
         model: args.model.clone(),
+        usage: args.usage.then(|| UsageLayer { enabled: Some(true), ..UsageLayer::default() }),
         ..layer(Some(&args.library), Some(&args.load))
     }
 }
