@@ -52,9 +52,38 @@ fn it_is_listed_as_what_it_is() {
 }
 
 #[test]
+fn it_is_among_the_models_of_this_machine_and_cannot_be_deleted() {
+    let server = guide();
+    let list = server.api().get("/local/models").json();
+    let model = &list["models"][0];
+    assert_eq!(
+        (&model["id"], &model["store"], &model["path"]),
+        (&json!("guide"), &json!("built_in"), &json!(""))
+    );
+    assert_eq!(model["description"], "built-in guide (demonstration)");
+    assert_eq!((&model["problem"], &model["chat_template"]), (&Value::Null, &json!(true)), "{model}");
+    let numbers = ["size_bytes", "parameters", "context_length"].map(|name| model[name].as_u64());
+    assert!(numbers.iter().all(|number| *number > Some(0)), "{model}");
+    assert_eq!(model["memory"]["fits"], true);
+    let whole = server.api().get("/local/models/guide").json();
+    assert!(
+        whole["removal"]["kept"][0]["reason"].as_str().is_some_and(|why| why.contains("part of Perch")),
+        "{whole}"
+    );
+    assert!(whole["tensors"][0]["count"].as_u64() > Some(0), "{whole}");
+
+    let (_, stdout, _) = server.perch.run(["show", "guide"]);
+    assert!(stdout.contains("built-in guide (demonstration)"), "{stdout}");
+    let (code, _, stderr) = server.perch.run(["rm", "guide", "--yes"]);
+    assert_eq!(code, Some(1));
+    assert!(stderr.contains("part of Perch and cannot be deleted"), "{stderr}");
+}
+
+#[test]
 fn it_can_be_switched_off() {
     let server = Perch::new().serve::<&str>([]);
     assert!(server.api().model_ids().is_empty());
+    assert_eq!(server.api().get("/local/models").json()["models"], json!([]));
     assert_eq!(server.api().chat("guide", "Hello", 8).error_code(), "model_not_found");
     let (code, stdout, stderr) = server.perch.run(["run", "Hello"]);
     assert_eq!(code, Some(1), "{stdout}");

@@ -60,5 +60,6 @@ fn name(store: Store) -> &'static str {
         Store::LmStudio => "LM Studio",
         Store::Ollama => "Ollama",
         Store::Elsewhere => "elsewhere",
+        Store::BuiltIn => "built in",
     }
 }

@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result};
 use perch_hub::{Library, LibraryConfig, LocalModel};
-use perch_server::{BuiltIn, Config, chosen_default};
+use perch_server::{BuiltIn, Config, LocalLibrary, chosen_default};
 
 /// The library of a configuration.
 pub(crate) fn library(config: &Config) -> Library {
@@ -11,6 +11,11 @@ pub(crate) fn library(config: &Config) -> Library {
         hf_home: None,
         data_dir: config.data_dir.clone(),
     })
+}
+
+/// The models on this machine as they are described, the built-in one among them.
+pub(crate) fn local(config: &Config) -> LocalLibrary {
+    LocalLibrary::new(config).with_built_in(Some(perch_backends::built_in()))
 }
 
 /// The model called `name`; without a name the one that a server would take: the default model, else the one that the user

@@ -3,10 +3,10 @@
 use anyhow::{Result, bail};
 use clap::Args;
 use perch_protocol::{Removal, RemoveQuery, StorageItem, StorageItemKind};
-use perch_server::{Config, LocalLibrary};
+use perch_server::Config;
 
 use crate::args::LibraryArgs;
-use crate::text;
+use crate::{models, text};
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -34,7 +34,7 @@ pub(crate) struct Rm {
 }
 
 pub(crate) fn run(args: &Rm, config: &Config) -> Result<()> {
-    let library = LocalLibrary::new(config);
+    let library = models::local(config);
     let query =
         RemoveQuery { dry_run: true, force: false, files: args.files, all_revisions: args.all_revisions };
     let plan = library.remove(&args.model, query)?;

@@ -3,12 +3,12 @@
 use anyhow::Result;
 use clap::Args;
 use perch_protocol::{LocalModelDetails, Verification};
-use perch_server::{Config, LocalLibrary, Running};
+use perch_server::{Config, Running};
 
 use crate::args::LibraryArgs;
 use crate::list::kind;
 use crate::progress::Progress;
-use crate::text;
+use crate::{models, text};
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -30,7 +30,7 @@ pub(crate) struct Show {
 }
 
 pub(crate) fn run(args: &Show, config: &Config) -> Result<()> {
-    let library = LocalLibrary::new(config);
+    let library = models::local(config);
     if args.verify {
         let _progress = Progress::start(format!("Reading {}", args.model));
         library.verify(&args.model)?;
@@ -52,6 +52,7 @@ fn print(details: &LocalModelDetails) {
     };
     println!("{}", model.id);
     line("also", Some(model.names.join(", ")));
+    line("what", model.description.clone());
     line("architecture", model.architecture.clone());
     line("parameters", model.parameters.map(count));
     line("weights", Some(format!("{}, {}", kind(model), text::bytes(model.size_bytes))));

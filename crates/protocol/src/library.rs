@@ -25,6 +25,8 @@ pub enum Store {
     Ollama,
     /// Anywhere else: named by its path in `models.toml`, `config.toml` or a flag.
     Elsewhere,
+    /// The program itself: the built-in guide, which cannot be deleted.
+    BuiltIn,
 }
 
 /// How weights are stored.
@@ -86,7 +88,10 @@ pub struct LocalModel {
     pub license: Option<String>,
     /// Whether it has a chat template.
     pub chat_template: bool,
-    /// The GGUF file (the first of a split model), or the folder.
+    /// What it is, for a model that is part of Perch: `built-in guide (demonstration)`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub description: Option<String>,
+    /// The GGUF file (the first of a split model), or the folder; empty for a model that is part of Perch.
     pub path: String,
     /// Whose folder it lies in.
     pub store: Store,

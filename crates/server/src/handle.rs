@@ -117,8 +117,9 @@ impl ServerHandle {
         let listener = bind(&config).await?;
         let failed = |source| StartError::Bind { address: config.host.clone(), source };
         let address = listener.local_addr().map_err(failed)?;
+        let built_in = loader.built_in();
         let opened = {
-            let (config, built_in) = (config.clone(), loader.built_in());
+            let config = config.clone();
             tokio::task::spawn_blocking(move || Catalogue::open(&config, built_in)).await
         };
         let catalogue = opened.map_err(|panic| failed(std::io::Error::other(panic)))??;
@@ -147,7 +148,7 @@ impl ServerHandle {
             let config = config.clone();
             let open = move || {
                 let used = LastUsed::open(config.data_dir.join("cache").join("last-used.json"));
-                (LocalLibrary::new(&config), Arc::new(used))
+                (LocalLibrary::new(&config).with_built_in(built_in), Arc::new(used))
             };
             let opened = tokio::task::spawn_blocking(open).await;
             opened.map_err(|panic| failed(std::io::Error::other(panic)))?

@@ -9,7 +9,7 @@ use super::{LocalLibrary, Named, Running, inspect, wire};
 use crate::pool::{SYSTEM_RESERVE, available_memory};
 
 /// Tokens of context that memory is told for, where a model has more.
-const CONTEXT: u64 = 8192;
+pub(super) const CONTEXT: u64 = 8192;
 /// A model is loaded if at least so many tokens have room.
 const LEAST_CONTEXT: u64 = 2048;
 /// Lengths that the details tell memory for, up to the model's own.
@@ -40,7 +40,8 @@ impl LocalLibrary {
         (running, available): (Running, u64),
     ) -> protocol::LocalModel {
         let Named { id, names, model, .. } = named;
-        let memory = memory(&facts, self.context(named, &facts).min(CONTEXT), available, running.loaded);
+        let memory =
+            memory(&facts, self.context_of(named.context, &facts).min(CONTEXT), available, running.loaded);
         protocol::LocalModel {
             id: id.clone(),
             names: names.clone(),
@@ -54,6 +55,7 @@ impl LocalLibrary {
             context_length: facts.context_length,
             license: facts.license,
             chat_template: facts.chat_template,
+            description: None,
             path: wire::text(&model.path),
             store: wire::store(stores.kind(model)),
             link_target: link_target(model, stores),
@@ -78,13 +80,7 @@ impl LocalLibrary {
     ) -> protocol::LocalModelDetails {
         let facts = self.facts.facts(std::slice::from_ref(&named.model), inspect::inspect);
         let facts = facts.into_iter().next().map(|(facts, _)| facts).unwrap_or_default();
-        let own = self.context(named, &facts);
-        let lengths = LENGTHS.into_iter().filter(|length| *length < own).chain([own]);
-        let available = available_memory();
-        let memory_at = match facts.problem {
-            None => lengths.map(|length| memory(&facts, length, available, model.loaded)).collect(),
-            Some(_) => Vec::new(),
-        };
+        let memory_at = memory_at(&facts, self.context_of(named.context, &facts), model.loaded);
         let (metadata, tensors) = inspect::details(&named.model.path);
         let files = named.model.files.iter().map(|file| protocol::ModelFile {
             path: wire::text(file),
@@ -94,15 +90,25 @@ impl LocalLibrary {
         protocol::LocalModelDetails { files: files.collect(), tensors, memory_at, metadata, removal, model }
     }
 
-    /// The longest context that the model would be loaded with.
-    fn context(&self, named: &Named, facts: &Facts) -> u64 {
-        let limit = named.context.or(self.context).map_or(u64::MAX, |context| context as u64);
+    /// The longest context that a model would be loaded with, given its own settings' limit.
+    pub(super) fn context_of(&self, own: Option<usize>, facts: &Facts) -> u64 {
+        let limit = own.or(self.context).map_or(u64::MAX, |context| context as u64);
         facts.context_length.unwrap_or(CONTEXT).min(limit)
     }
 }
 
+/// What the model takes at usual lengths up to `longest` tokens; nothing if it cannot be run.
+pub(super) fn memory_at(facts: &Facts, longest: u64, loaded: bool) -> Vec<protocol::LocalMemory> {
+    let lengths = LENGTHS.into_iter().filter(|length| *length < longest).chain([longest]);
+    let available = available_memory();
+    match facts.problem {
+        None => lengths.map(|length| memory(facts, length, available, loaded)).collect(),
+        Some(_) => Vec::new(),
+    }
+}
+
 /// What the model takes at `context` tokens. What is loaded fits.
-fn memory(facts: &Facts, context: u64, available: u64, loaded: bool) -> protocol::LocalMemory {
+pub(super) fn memory(facts: &Facts, context: u64, available: u64, loaded: bool) -> protocol::LocalMemory {
     let kv = |tokens: u64| facts.kv_bytes_per_token.saturating_mul(tokens);
     let with = |kv: u64| facts.weight_bytes.saturating_add(kv).saturating_add(SYSTEM_RESERVE);
     let least = kv(context.min(LEAST_CONTEXT));

@@ -20,21 +20,25 @@ const VOCABULARIES: [&str; 4] = ["llama", "gpt2", "bert", "t5"];
 
 /// What a model is. One that cannot be opened or run has a problem, and whatever could be read of it.
 pub(super) fn inspect(path: &Path) -> Facts {
-    let checkpoint = match Checkpoint::open(path) {
-        Ok(checkpoint) => checkpoint,
-        Err(error) => return Facts { problem: Some(problem(error)), ..Facts::default() },
-    };
+    match Checkpoint::open(path) {
+        Ok(checkpoint) => inspect_open(&checkpoint, path),
+        Err(error) => Facts { problem: Some(problem(error)), ..Facts::default() },
+    }
+}
+
+/// The same for a model that is open. A README beside `path` may name its licence.
+pub(super) fn inspect_open(checkpoint: &Checkpoint, path: &Path) -> Facts {
     let facts = Facts {
         architecture: checkpoint.architecture().map(str::to_owned),
         parameters: Some(checkpoint.parameters()),
         quantization: Some(checkpoint.quantization()).filter(|text| !text.is_empty()),
         context_length: checkpoint.context_length(),
-        license: license(&checkpoint, path),
-        chat_template: has_template(&checkpoint),
+        license: license(checkpoint, path),
+        chat_template: has_template(checkpoint),
         weight_bytes: checkpoint.weights_bytes(),
         ..Facts::default()
     };
-    match checkpoint.spec(&SpecOptions::default()).and_then(|spec| readable(&checkpoint).map(|()| spec)) {
+    match checkpoint.spec(&SpecOptions::default()).and_then(|spec| readable(checkpoint).map(|()| spec)) {
         Ok(spec) => Facts { kv_bytes_per_token: kv_bytes(&spec), ..facts },
         Err(error) => Facts { problem: Some(problem(error)), ..facts },
     }
@@ -50,7 +54,13 @@ pub(super) fn check(path: &Path) -> Result<Checked, String> {
 
 /// What its files say, without the vocabulary and the template, and its tensors by type.
 pub(super) fn details(path: &Path) -> (std::collections::BTreeMap<String, Value>, Vec<TensorTypes>) {
-    let Ok(checkpoint) = Checkpoint::open(path) else { return Default::default() };
+    Checkpoint::open(path).map(|checkpoint| details_open(&checkpoint)).unwrap_or_default()
+}
+
+/// The same for a model that is open.
+pub(super) fn details_open(
+    checkpoint: &Checkpoint,
+) -> (std::collections::BTreeMap<String, Value>, Vec<TensorTypes>) {
     let plain = |value: &Value| !matches!(value, Value::Array(_) | Value::Object(_) | Value::Null);
     let metadata = match (checkpoint.gguf_metadata(), checkpoint.config()) {
         (Some(metadata), _) => metadata

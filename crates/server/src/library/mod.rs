@@ -4,6 +4,7 @@
 //! The disk is looked at afresh for every answer; what opening a model told is kept until its files change. Everything
 //! here blocks.
 
+mod built_in;
 mod describe;
 mod inspect;
 mod last_used;
@@ -22,6 +23,7 @@ use perch_protocol::ErrorCode;
 
 use crate::config::{Config, ModelConfig};
 use crate::error::ApiError;
+use crate::loader::BuiltIn;
 
 pub(crate) use last_used::LastUsed;
 
@@ -35,6 +37,9 @@ pub struct LocalLibrary {
     settings: Arc<[ModelConfig]>,
     /// Longest context of all models, if said.
     context: Option<usize>,
+    /// Whether the built-in model is wanted, and which it is.
+    builtin: bool,
+    built_in: Option<BuiltIn>,
 }
 
 /// What only a running server knows about a model.
@@ -71,6 +76,8 @@ impl LocalLibrary {
             facts: Arc::new(FactsCache::open(cache, env!("CARGO_PKG_VERSION"))),
             settings: config.models.clone().into(),
             context: config.pool.context,
+            builtin: config.builtin,
+            built_in: None,
         }
     }
 
@@ -94,10 +101,9 @@ impl LocalLibrary {
             path: wire::text(&model.path),
             missing: model.missing.into_iter().take(8).collect(),
         });
-        protocol::LocalModelList {
-            models: self.describe_all(&named, &stores, running),
-            incomplete: incomplete.collect(),
-        }
+        let mut models = self.describe_all(&named, &stores, running);
+        models.extend(self.built_in(&named).map(|model| self.describe_built_in(model, running(model.id))));
+        protocol::LocalModelList { models, incomplete: incomplete.collect() }
     }
 
     /// One model with everything that is known about it.
@@ -105,6 +111,9 @@ impl LocalLibrary {
     /// # Errors
     /// `model_not_found`.
     pub fn details(&self, id: &str, running: Running) -> Result<protocol::LocalModelDetails, ApiError> {
+        if let Some(model) = self.built_in_called(id) {
+            return Ok(self.describe_whole_built_in(model, running));
+        }
         let named = self.find(id)?;
         let stores = self.storage().stores().clone();
         let mut described = self.describe_all(std::slice::from_ref(&named), &stores, &|_| running);
@@ -128,6 +137,9 @@ impl LocalLibrary {
     /// # Errors
     /// `model_not_found`.
     pub fn id_of(&self, id: &str) -> Result<String, ApiError> {
+        if let Some(model) = self.built_in_called(id) {
+            return Ok(model.id.to_owned());
+        }
         Ok(self.find(id)?.id)
     }
 
@@ -136,6 +148,9 @@ impl LocalLibrary {
     /// # Errors
     /// `model_not_found`.
     pub fn verify(&self, id: &str) -> Result<protocol::Verification, ApiError> {
+        if self.built_in_called(id).is_some() {
+            return Ok(protocol::Verification::Verified);
+        }
         Ok(wire::verification(self.facts.verify(&self.find(id)?.model)))
     }
 
@@ -144,6 +159,9 @@ impl LocalLibrary {
     /// # Errors
     /// `model_not_found`; `conflict` where it lies in another program's store, or others need it.
     pub fn remove(&self, id: &str, query: protocol::RemoveQuery) -> Result<protocol::Removal, ApiError> {
+        if let Some(model) = self.built_in_called(id) {
+            return Err(ApiError::new(ErrorCode::Conflict, built_in::stays(model)).with_param("id"));
+        }
         let named = self.find_exactly(id)?;
         let options = RemoveOptions { files: query.files, all_revisions: query.all_revisions };
         let storage = self.storage();
