@@ -7,6 +7,7 @@
 #[cfg(target_os = "macos")]
 mod app_menu;
 mod compose;
+mod desktop;
 mod live;
 mod logging;
 mod login;

@@ -14,6 +14,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Notify;
 
 use crate::compose::{Composer, Said, config};
+use crate::desktop::App;
 use crate::menu::{Action, View};
 use crate::tray::{Picture, Tray};
 use crate::{logging, login, window};
@@ -51,7 +52,8 @@ impl Shell {
         let control = Control::new(Composer::new(logs, said.clone()));
         let port = known.and_then(|config| std::fs::read_to_string(config.data_dir.join(INTRODUCED)).ok());
         let port = port.and_then(|text| text.trim().parse().ok()).unwrap_or(0);
-        let surface = tauri::async_runtime::block_on(Surface::open(control.clone(), port));
+        let desktop = Arc::new(App(app.clone()));
+        let surface = tauri::async_runtime::block_on(Surface::open(control.clone(), desktop, port));
         let surface = surface.context("there is no port for the dashboard")?;
         let tray = Arc::new(Tray::new(app)?);
         app.manage(Self {
@@ -104,6 +106,11 @@ impl Shell {
             }
         }
         // A click on a check mark changes it on the screen; what counts is drawn over it.
+        self.changed.notify_one();
+    }
+
+    /// Draws what has changed besides the server.
+    pub(crate) fn redraw(&self) {
         self.changed.notify_one();
     }
 

@@ -1,5 +1,5 @@
-//! `/api/server`: whether the app's server runs, and turning it on and off. Only the app has these routes; they go on
-//! answering while the server is stopped.
+//! `/api/server`: whether the app's server runs, and turning it on and off; `/api/app`: the app's place in the session. Only
+//! the app has these routes; they go on answering while the server is stopped.
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -42,4 +42,19 @@ pub struct ServerState {
 pub struct StartRequest {
     /// Listen on this port instead of the configured one, until the app ends.
     pub port: Option<u16>,
+}
+
+/// Answer of `GET` and `PATCH /api/app`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct AppState {
+    /// Whether the system starts the app with the session, by the system's own account.
+    pub launch_at_login: bool,
+}
+
+/// Body of `PATCH /api/app`. What is absent stays as it is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(default)]
+pub struct AppPatch {
+    /// Whether the system is to start the app with the session.
+    pub launch_at_login: Option<bool>,
 }

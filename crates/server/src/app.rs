@@ -104,6 +104,7 @@ pub(crate) fn router(app: App, guards: Arc<Guard>) -> Router {
         .route("/api/settings", get(settings::get).patch(settings::change))
         .route("/api/logs", get(logs::list))
         .route("/api/logs/stream", get(logs::watch))
+        .route("/api/app", get(control::elsewhere).patch(control::elsewhere))
         .route("/api/server", get(control::elsewhere))
         .route("/api/server/{change}", post(control::elsewhere))
         .route_layer(keyed(Scope::Admin));

@@ -33,7 +33,7 @@ pub use config::{
     ByteSize, ChatConfig, ChatLayer, Config, ConfigError, HttpConfig, Layer, Lifetime, ModelConfig,
     Overrides, Performance, PoolConfig, Provider, SamplingDefaults, Sources, UsageConfig, UsageLayer,
 };
-pub use control::{Compose, Control, ControlError, DRAIN, Snapshot, Surface};
+pub use control::{Compose, Control, ControlError, DRAIN, Desktop, Snapshot, Surface};
 pub use error::ApiError;
 pub use handle::{ServerHandle, StartError};
 pub use hub::{Advisor, preference};

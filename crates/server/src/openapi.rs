@@ -67,6 +67,8 @@ use crate::routes::{
         control::start,
         control::stop,
         control::restart,
+        control::app,
+        control::change_app,
         hub::search,
         hub::popular,
         hub::model,

@@ -3,6 +3,7 @@
 //! The menu bar app drives its server through this, so that the tray, the menu and the dashboard outlive a server that
 //! was stopped or could not be started. [`Surface`] is the same over HTTP, for the dashboard in the app's own window.
 
+mod desktop;
 mod door;
 mod launch;
 pub(crate) mod routes;
@@ -24,6 +25,7 @@ use crate::handle::{ServerHandle, StartError};
 use crate::loader::Loader;
 use crate::logs::LogBuffer;
 use crate::pool::ModelPool;
+pub use desktop::Desktop;
 pub(crate) use door::Door;
 use launch::{free_port, problem};
 pub use surface::Surface;

@@ -12,13 +12,13 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use futures_util::{Stream, StreamExt, stream};
-use perch_protocol::{ErrorCode, ServerState, StartRequest, Status};
+use perch_protocol::{AppPatch, AppState, ErrorCode, ErrorEnvelope, ServerState, StartRequest, Status};
 use tokio_stream::wrappers::WatchStream;
 use tokio_util::sync::CancellationToken;
 
 use super::door::stopped;
 use super::surface::{Token, admit};
-use super::{Control, ControlError, launch};
+use super::{Control, ControlError, Desktop, launch};
 use crate::config::HttpConfig;
 use crate::error::ApiError;
 use crate::extract::Body;
@@ -28,9 +28,10 @@ use crate::security::{Guard, guard};
 /// What the surface's routes work with.
 #[derive(Clone)]
 pub(crate) struct Desk {
-    control: Control,
-    http: Arc<HttpConfig>,
-    stop: CancellationToken,
+    pub(super) control: Control,
+    pub(super) desktop: Arc<dyn Desktop>,
+    pub(super) http: Arc<HttpConfig>,
+    pub(super) stop: CancellationToken,
 }
 
 impl FromRef<Desk> for Arc<HttpConfig> {
@@ -39,17 +40,13 @@ impl FromRef<Desk> for Arc<HttpConfig> {
     }
 }
 
-pub(super) fn router(
-    control: Control,
-    stop: CancellationToken,
-    guards: Arc<Guard>,
-    token: Arc<Token>,
-) -> Router {
+pub(super) fn router(desk: Desk, guards: Arc<Guard>, token: Arc<Token>) -> Router {
     Router::new()
         .route("/api/server", get(state))
         .route("/api/server/start", post(start))
         .route("/api/server/stop", post(self::stop))
         .route("/api/server/restart", post(restart))
+        .route("/api/app", get(app).patch(change_app))
         .route("/api/status", get(status))
         .route("/api/events", get(events))
         .route("/", get(dashboard::page))
@@ -57,7 +54,7 @@ pub(super) fn router(
         .fallback(forward)
         .layer(from_fn_with_state(token, admit))
         .layer(from_fn_with_state(guards, guard))
-        .with_state(Desk { control, http: Arc::default(), stop })
+        .with_state(desk)
 }
 
 /// Whether the app's server runs. Only the app's own window can ask; elsewhere the answer is `not_found`.
@@ -91,10 +88,43 @@ pub(crate) async fn restart(
     to_its_end(&desk, |control| async move { control.restart(port).await }).await
 }
 
+/// The app's place in the session. Only the app's own window can ask; elsewhere the answer is `not_found`.
+#[utoipa::path(get, path = "/api/app", operation_id = "get_app", tag = "server", responses((status = 200, body = AppState)))]
+pub(crate) async fn app(State(desk): State<Desk>) -> Result<Json<AppState>, ApiError> {
+    with_system(&desk, |_| Ok(())).await
+}
+
+/// Changes the app's place in the session, and tells it as the system has it then.
+#[utoipa::path(patch, path = "/api/app", operation_id = "change_app", tag = "server", request_body = AppPatch, responses(
+    (status = 200, body = AppState),
+    (status = 500, description = "`engine_error`: the system refuses", body = ErrorEnvelope),
+))]
+pub(crate) async fn change_app(
+    State(desk): State<Desk>,
+    Body(patch): Body<AppPatch>,
+) -> Result<Json<AppState>, ApiError> {
+    with_system(&desk, move |desktop| patch.launch_at_login.map_or(Ok(()), |on| desktop.launch_at_login(on)))
+        .await
+}
+
+/// Asks something of the system, where blocking is allowed, and what is so afterwards.
+async fn with_system(
+    desk: &Desk,
+    work: impl FnOnce(&dyn Desktop) -> Result<(), String> + Send + 'static,
+) -> Result<Json<AppState>, ApiError> {
+    let desktop = desk.desktop.clone();
+    let done = tokio::task::spawn_blocking(move || {
+        work(&*desktop)?;
+        Ok(AppState { launch_at_login: desktop.launches_at_login()? })
+    });
+    let refused = |error| ApiError::new(ErrorCode::EngineError, format!("launch at login: {error}"));
+    done.await.unwrap_or_else(|_| Err("asking the system failed".to_owned())).map(Json).map_err(refused)
+}
+
 /// The same routes on a server's own port.
 pub(crate) async fn elsewhere() -> ApiError {
-    let message = "only the Perch app starts and stops its server, from its menu and its own window; `perch serve` is \
-                   stopped where it was started";
+    let message = "only the Perch app has this, in its menu and its own window; `perch serve` is stopped where it was \
+                   started, and `perch service install` starts it with the system";
     ApiError::new(ErrorCode::NotFound, message)
 }
 

@@ -20,7 +20,7 @@ use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
-use super::{Control, routes};
+use super::{Control, Desktop, routes};
 use crate::config::HttpConfig;
 use crate::error::ApiError;
 use crate::http::{Signals, serve};
@@ -42,7 +42,7 @@ impl Surface {
     ///
     /// # Errors
     /// When no port can be had.
-    pub async fn open(control: Control, wanted: u16) -> std::io::Result<Self> {
+    pub async fn open(control: Control, desktop: Arc<dyn Desktop>, wanted: u16) -> std::io::Result<Self> {
         let listener = match TcpListener::bind((Ipv4Addr::LOCALHOST, wanted)).await {
             Ok(listener) => listener,
             Err(_) => TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?,
@@ -53,7 +53,8 @@ impl Surface {
         let guard = Arc::new(Guard::new(allowed, KeyRing::new(&[])));
         let (signals, tasks) = (Signals::default(), TaskTracker::new());
         let http = Arc::new(HttpConfig::default());
-        let router = routes::router(control, signals.stop.clone(), guard, token.clone());
+        let desk = routes::Desk { control, desktop, http: http.clone(), stop: signals.stop.clone() };
+        let router = routes::router(desk, guard, token.clone());
         tasks.spawn(serve(listener, router, http, signals.clone(), tasks.clone()));
         Ok(Self { address, token, signals, tasks })
     }

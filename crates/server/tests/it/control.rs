@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use http::Method;
 use perch_protocol::{Phase, State};
-use perch_server::{Compose, Config, ConfigError, Control, KeyConfig, Loader, LogBuffer, Surface};
+use perch_server::{Compose, Config, ConfigError, Control, Desktop, KeyConfig, Loader, LogBuffer, Surface};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -40,7 +40,29 @@ impl Compose for Composer {
     }
 }
 
+/// A system with a list of what starts with the session, which may refuse.
+#[derive(Default)]
+struct Session {
+    at_login: Mutex<bool>,
+    refuses: Mutex<bool>,
+}
+
+impl Desktop for Session {
+    fn launches_at_login(&self) -> Result<bool, String> {
+        Ok(*self.at_login.lock().unwrap())
+    }
+
+    fn launch_at_login(&self, on: bool) -> Result<(), String> {
+        if *self.refuses.lock().unwrap() {
+            return Err("move Perch to Applications first".to_owned());
+        }
+        *self.at_login.lock().unwrap() = on;
+        Ok(())
+    }
+}
+
 struct Window {
+    session: Arc<Session>,
     home: Arc<Home>,
     control: Control,
     surface: Surface,
@@ -56,7 +78,8 @@ impl Window {
         let (config, broken, loader) = (Mutex::new(config), Mutex::default(), Arc::default());
         let home = Arc::new(Home { loader, config, broken, _dir: dir });
         let control = Control::new(Composer(home.clone()));
-        let surface = Surface::open(control.clone(), 0).await.unwrap();
+        let session: Arc<Session> = Arc::default();
+        let surface = Surface::open(control.clone(), session.clone(), 0).await.unwrap();
         let entrance = surface.entrance("");
         let path = entrance.strip_prefix(&surface.origin()).unwrap();
         let answer = send(address(&surface), Method::GET, path, &[], None).await;
@@ -64,7 +87,7 @@ impl Window {
         let cookie = answer.headers["set-cookie"].to_str().unwrap().to_owned();
         assert!(cookie.contains("HttpOnly") && cookie.contains("SameSite=Strict"), "{cookie}");
         let cookie = cookie.split(';').next().unwrap().to_owned();
-        Self { home, control, surface, cookie }
+        Self { session, home, control, surface, cookie }
     }
 
     async fn get(&self, path: &str) -> Answer {
@@ -72,10 +95,14 @@ impl Window {
     }
 
     async fn post(&self, path: &str, body: Option<Value>) -> Answer {
+        self.send(Method::POST, path, body).await
+    }
+
+    async fn send(&self, method: Method, path: &str, body: Option<Value>) -> Answer {
         let origin = self.surface.origin();
         let headers = [("cookie", &*self.cookie), ("content-type", "application/json"), ("origin", &origin)];
         let body = body.map(|body| body.to_string().into_bytes());
-        send(address(&self.surface), Method::POST, path, &headers, body).await
+        send(address(&self.surface), method, path, &headers, body).await
     }
 }
 
@@ -233,4 +260,28 @@ async fn a_servers_own_port_does_not_switch_it() {
         assert_eq!(answer.error().0, 404);
         assert!(answer.message().contains("perch serve"), "{}", answer.message());
     }
+}
+
+#[tokio::test]
+async fn the_window_switches_launch_at_login_and_hears_what_the_system_says() {
+    let window = Window::open().await;
+    assert_eq!(window.get("/api/app").await.ok(), json!({"launch_at_login": false}));
+    let on = json!({"launch_at_login": true});
+    assert_eq!(window.send(Method::PATCH, "/api/app", Some(on.clone())).await.ok(), on);
+    assert!(*window.session.at_login.lock().unwrap());
+    *window.session.refuses.lock().unwrap() = true;
+    let refused = window.send(Method::PATCH, "/api/app", Some(json!({"launch_at_login": false}))).await;
+    assert_eq!(refused.error().0, 500);
+    assert!(refused.message().contains("move Perch to Applications"), "{}", refused.message());
+    assert_eq!(window.get("/api/app").await.ok(), on, "what the system has is what is told");
+    assert_eq!(send(address(&window.surface), Method::GET, "/api/app", &[], None).await.error().0, 401);
+
+    // A server on its own port has no app to speak of.
+    let started = window.post("/api/server/start", None).await.ok();
+    let url: SocketAddr = started["url"].as_str().unwrap().strip_prefix("http://").unwrap().parse().unwrap();
+    let elsewhere = send(url, Method::GET, "/api/app", &[], None).await;
+    assert_eq!(elsewhere.error().0, 404);
+    assert!(elsewhere.message().contains("perch service install"));
+    window.control.shutdown().await;
+    window.surface.shutdown().await;
 }
