@@ -8,10 +8,12 @@ import { chromium } from 'playwright-core';
 
 const axeSource = readFileSync(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8');
 
-export async function openBrowser() {
+/** `env` is set besides what is set here. */
+export async function openBrowser(env = {}) {
   return chromium.launch({
     executablePath: process.env.TESTS_CHROMIUM ?? '/usr/bin/chromium',
     headless: true,
+    env: { ...process.env, ...env },
     args: [
       '--headless', '--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run',
       '--disable-background-networking', '--disable-component-update', '--disable-sync',
@@ -20,10 +22,12 @@ export async function openBrowser() {
 }
 
 /** A page that fails the test on errors of scripts, on breaches of the policy and on requests to other hosts. */
-export async function openPage(browser, url, { welcomed = true, clean = true, refusals = false, ...options } = {}) {
+export async function openPage(browser, url, { welcomed = true, clean = true, refusals = false, script, ...options } = {}) {
   const context = await browser.newContext({ viewport: { width: 1200, height: 800 }, reducedMotion: 'reduce', ...options });
   await context.grantPermissions(['clipboard-read', 'clipboard-write'], { origin: url });
   if (welcomed) await context.addInitScript(() => localStorage.setItem('perch.welcomed', 'yes'));
+  // What runs before the page's own scripts.
+  if (script) await context.addInitScript(script);
   const page = await context.newPage();
   page.setDefaultTimeout(10_000);
   const faults = [];

@@ -1,3 +1,6 @@
+// First, for what it mends is used while other modules are read.
+import './lib/locale';
+
 import { mount } from 'svelte';
 
 import App from './App.svelte';
