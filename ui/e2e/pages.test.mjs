@@ -9,7 +9,7 @@ import { generate } from '../scripts/types.mjs';
 import { accessible, openBrowser, openPage } from './browser.mjs';
 import { makeHome, start } from './server.mjs';
 
-const PAGES = ['overview', 'chat', 'models', 'models/discover', 'models/storage', 'connect', 'logs', 'logs/log', 'settings'];
+const PAGES = ['overview', 'chat', 'models', 'models/discover', 'models/storage', 'connect', 'usage', 'logs', 'logs/log', 'settings'];
 
 let server;
 let browser;
@@ -80,7 +80,7 @@ test('the keyboard reaches every page and goes back', async () => {
   await page.locator('h1').waitFor();
   await page.keyboard.press('Tab');
   assert.equal(await page.evaluate(() => document.activeElement.textContent), 'Skip to content');
-  for (const title of ['Overview', 'Chat', 'Models', 'Connect', 'Requests & Logs', 'Settings']) {
+  for (const title of ['Overview', 'Chat', 'Models', 'Connect', 'Usage', 'Requests & Logs', 'Settings']) {
     await page.keyboard.press('Tab');
     assert.equal(await page.evaluate(() => document.activeElement.getAttribute('aria-label')), title);
     const outline = await page.evaluate(() => getComputedStyle(document.activeElement).outlineStyle);

@@ -1,10 +1,10 @@
 // Every call that the dashboard makes, by name.
 
-import { events, inPath, query, request, requestText, type Options } from './http';
+import { events, inPath, query, request, requestBlob, requestText, type Options } from './http';
 import type {
-  ChatModels, ChatTurn, ChatTurnEvent, CleanupReport, Conversation, ConversationDetail, ConversationList,
+  AppState, ChatModels, ChatTurn, ChatTurnEvent, CleanupReport, Conversation, ConversationDetail, ConversationList,
   DefaultModel, Download, DownloadList, GgufProviderList, HubModelDetails, HubModelList, ImportReport, ImportRequest,
-  LocalModelList, LogLevel, LogLine, PopularList, Removal, RequestRecord, ServerState, Settings, StorageStats,
+  LocalModelList, LogLevel, LogLine, PopularList, Removal, RequestRecord, ServerState, Settings, StorageStats, UsageReport,
 } from './types';
 
 const post = <T>(path: string, body: unknown = {}) => request<T>(path, { method: 'POST', body });
@@ -24,6 +24,16 @@ export async function* watchLogs(level: LogLevel, signal: AbortSignal): AsyncGen
     if (event.name === 'log') yield JSON.parse(event.data) as LogLine;
   }
 }
+
+// The app's place in the session; only its own window can ask.
+export const fetchApp = () => request<AppState>('/api/app');
+export const changeApp = (patch: { launch_at_login: boolean }) => request<AppState>('/api/app', { method: 'PATCH', body: patch });
+
+// Usage.
+export const fetchUsage = (what: { days: number; by: 'day' | 'model'; model?: string | undefined }, signal: AbortSignal) =>
+  request<UsageReport>(`/v1/admin/usage${query(what)}`, { signal });
+export const exportUsage = (format: 'csv' | 'parquet') => requestBlob(`/v1/admin/usage/export${query({ format })}`);
+export const eraseUsage = () => request<unknown>('/v1/admin/usage', { method: 'DELETE' });
 
 // Models in memory.
 export const loadModel = (model: string) => post('/api/v1/load-model', { model });

@@ -85,6 +85,10 @@ export async function requestText(path: string): Promise<string> {
   return (await send(path, {}, '*/*')).text();
 }
 
+export async function requestBlob(path: string): Promise<Blob> {
+  return (await send(path, {}, '*/*')).blob();
+}
+
 /** Events until the stream ends. Throws where it breaks off. */
 export async function* events(path: string, options: Options = {}): AsyncGenerator<ServerEvent> {
   const response = await send(path, options, 'text/event-stream');

@@ -3,11 +3,14 @@ import { describe, expect, it } from 'vitest';
 import { Blocks } from './blocks';
 import { withFiles } from './content';
 import { ago, bytes, context, count, duration, millis, rate, short } from './format';
+import { mend, understood } from './locale';
 import { Series, SPAN_S } from './series';
 import { grouped, parsed, written } from './settings';
 import { CLIENTS, snippets } from './snippets';
 import { EventParser } from './sse';
 import { branch, tip } from './tree';
+import type { UsageRow } from './types';
+import { dayName, daysBetween, errorList, figures } from './usage';
 
 describe('server-sent events', () => {
   const text = ': hello\n\nevent: status\ndata: {"a":\ndata: 1}\nid: 7\n\ndata: x\r\n\r\n\n\ndata:[DONE]\n\n';
@@ -197,5 +200,42 @@ describe('files', () => {
   it('go along in fences that their text cannot close', () => {
     const said = withFiles('Why?', [{ name: 'a.py', text: 'x = """\n```\n"""\n' }]);
     expect(said).toBe('a.py:\n````python\nx = """\n```\n"""\n````\n\nWhy?');
+  });
+});
+
+describe('usage by day', () => {
+  it('counts days through the end of a year and the change of clocks', () => {
+    expect(daysBetween('2026-12-30', '2027-01-02')).toEqual(['2026-12-30', '2026-12-31', '2027-01-01', '2027-01-02']);
+    expect(daysBetween('2026-03-28', '2026-03-30')).toHaveLength(3);
+    expect(daysBetween('2026-03-02', '2026-03-01')).toEqual([]);
+  });
+  it('has nothing on days without a request', () => {
+    const row = (day: string, requests: number) => ({ day, requests }) as UsageRow;
+    const days = daysBetween('2026-05-01', '2026-05-03');
+    expect(figures(days, [row('2026-05-03', 7), row('2026-05-01', 2)], (one) => one.requests)).toEqual([2, 0, 7]);
+  });
+  it('names the year of days that are not of this one', () => {
+    const now = new Date(2026, 5, 1);
+    expect(dayName('2026-05-31', now)).not.toContain('2026');
+    expect(dayName('2025-05-31', now)).toContain('2025');
+    expect(dayName('2026-05-31', now)).toContain('31');
+  });
+  it('lists the most frequent error first', () => {
+    expect(errorList({ errors: { queue_full: 1, invalid_value: 12 } } as unknown as UsageRow)).toBe('invalid_value 12, queue_full 1');
+  });
+});
+
+describe('languages that Intl refuses', () => {
+  const browser = (language: string, ...languages: string[]) => ({ language, languages: [language, ...languages] }) as Navigator;
+  it('are replaced by one that it knows', () => {
+    for (const [about, expected] of [
+      [browser('C'), 'en-US'],
+      [browser('en-US@posix', 'de-DE'), 'de-DE'],
+      [browser('fr-FR'), 'fr-FR'],
+    ] as const) {
+      mend(about);
+      expect(about.language).toBe(expected);
+      expect(about.languages.every(understood)).toBe(true);
+    }
   });
 });

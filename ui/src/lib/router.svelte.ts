@@ -1,6 +1,6 @@
 // Which page is shown: the address after `#/`, so that the server serves one page and links can be kept.
 
-export const PAGES = ['overview', 'models', 'chat', 'connect', 'logs', 'settings'] as const;
+export const PAGES = ['overview', 'models', 'chat', 'connect', 'usage', 'logs', 'settings'] as const;
 export type PageName = (typeof PAGES)[number];
 
 export interface Route {

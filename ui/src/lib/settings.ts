@@ -83,6 +83,13 @@ export const GROUPS: Group[] = [
     ],
   },
   {
+    title: 'Usage',
+    shown: [
+      row('usage.enabled', 'Count requests', 'By day and model, on this machine alone; the page Usage shows it.', 'switch'),
+      row('usage.retention_days', 'Days that are kept', 'Older ones are forgotten.', 'number'),
+    ],
+  },
+  {
     title: 'Limits',
     shown: [
       row('max_sequences', 'Answers at once', 'For each model.', 'number'),

@@ -45,4 +45,7 @@ export type ChatTurnEvent = S['ChatTurnEvent'];
 export type ChatModel = S['ChatModel'];
 export type ChatModels = S['ChatModels'];
 export type DefaultModel = S['DefaultModel'];
+export type AppState = S['AppState'];
+export type UsageReport = S['UsageReport'];
+export type UsageRow = S['UsageRow'];
 export type ServerState = S['ServerState'];
