@@ -2560,6 +2560,8 @@ export interface components {
             description?: string | null;
             /** @description Where it is in its life. */
             state: components["schemas"]["ModelState"];
+            /** @description What runs it: `cpu`, `metal` or `mlx`. None before it is loaded. */
+            backend?: string | null;
             error?: null | components["schemas"]["Problem"];
             /** @description Whether it answers requests which name no model. */
             default?: boolean;
