@@ -226,7 +226,7 @@ describe('usage by day', () => {
 });
 
 describe('languages that Intl refuses', () => {
-  const browser = (language: string, ...languages: string[]) => ({ language, languages: [language, ...languages] }) as Navigator;
+  const browser = (language: string, ...languages: string[]) => ({ language, languages: [language, ...languages] });
   it('are replaced by one that it knows', () => {
     for (const [about, expected] of [
       [browser('C'), 'en-US'],

@@ -11,7 +11,7 @@ export function understood(language: string): boolean {
 }
 
 /** Puts English in the place of a language that Intl refuses. */
-export function mend(about: Navigator): void {
+export function mend(about: Pick<Navigator, 'language' | 'languages'>): void {
   if (understood(about.language)) return;
   const known = about.languages.filter(understood);
   const languages = known.length > 0 ? known : ['en-US'];
