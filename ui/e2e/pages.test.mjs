@@ -122,6 +122,22 @@ test('a lost server is said, and found again', async () => {
   await again.end();
 });
 
+test('a page that is left alone asks for next to nothing', async () => {
+  const open = await openPage(browser, server.url);
+  const { page } = open;
+  let asked = [];
+  page.on('request', (request) => asked.push(new URL(request.url()).pathname));
+  for (const path of PAGES) {
+    await open.go(path);
+    await page.locator('h1').first().waitFor();
+    await page.waitForTimeout(800);
+    asked = [];
+    await page.waitForTimeout(1000);
+    assert.ok(asked.length <= 2, `${path} asked for ${asked}`);
+  }
+  await open.close();
+});
+
 test('a hidden page asks for nothing', async () => {
   const open = await openPage(browser, server.url);
   const { page } = open;
