@@ -61,27 +61,27 @@ impl Backend for MlxBackend {
 
     fn open(&mut self, seq: SeqId, prefix: &[BlockId]) -> Result<(), BackendError> {
         let prefix = prefix.to_vec();
-        self.model.ask(move |model| model.kv().open(seq, &prefix))
+        self.model.ask(move |model| model.kv(|kv| kv.open(seq, &prefix)))
     }
 
     fn fork(&mut self, from: SeqId, to: SeqId) -> Result<(), BackendError> {
-        self.model.ask(move |model| model.kv().fork(from, to))
+        self.model.ask(move |model| model.kv(|kv| kv.fork(from, to)))
     }
 
     fn truncate(&mut self, seq: SeqId, len: usize) -> Result<(), BackendError> {
-        self.model.ask(move |model| model.kv().truncate(seq, len))
+        self.model.ask(move |model| model.kv(|kv| kv.truncate(seq, len)))
     }
 
     fn close(&mut self, seq: SeqId) {
-        self.model.tell(move |model| model.kv().close(seq));
+        self.model.tell(move |model| model.kv(|kv| kv.close(seq)));
     }
 
     fn save(&mut self, seq: SeqId, index: usize, block: BlockId) -> Result<(), BackendError> {
-        self.model.ask(move |model| model.kv().save(seq, index, block))
+        self.model.ask(move |model| model.kv(|kv| kv.save(seq, index, block)))
     }
 
     fn forget(&mut self, block: BlockId) {
-        self.model.tell(move |model| model.kv().forget(block));
+        self.model.tell(move |model| model.kv(|kv| kv.forget(block)));
     }
 
     fn forward(&mut self, batch: &[Run<'_>]) -> Result<Vec<f32>, BackendError> {
@@ -90,6 +90,6 @@ impl Backend for MlxBackend {
     }
 
     fn trim(&mut self) {
-        self.model.tell(|model| model.kv().trim());
+        self.model.tell(|model| model.kv(|kv| kv.trim()));
     }
 }

@@ -47,7 +47,7 @@ pub struct LoadOptions {
     pub context_length: Option<usize>,
     /// Where it runs.
     pub device: DeviceKind,
-    /// Type of activations; `None` takes that of the checkpoint's norms, and f32 on the CPU.
+    /// Type of activations; `None` takes that of the checkpoint's norms, bf16 for f32, and f32 on the CPU.
     pub float: Option<Float>,
     /// Bytes that all of MLX's arrays may take; `None` leaves MLX's own limit.
     pub memory_limit: Option<u64>,
@@ -120,9 +120,9 @@ fn dtype(checkpoint: &Checkpoint, spec: &ModelSpec, options: &LoadOptions) -> Re
         // MLX's CPU kernels are exact in f32 alone, and no faster in 16 bits.
         None if options.device == DeviceKind::Cpu => Dtype::Float32,
         None => match checkpoint.load(&spec.final_norm.weight, None)?.dtype() {
-            model::DType::BF16 => Dtype::Bfloat16,
-            // GGUF keeps norms in f32 whatever the matrices are.
-            _ => Dtype::Float16,
+            model::DType::F16 => Dtype::Float16,
+            // What f32 was trained for may be too large for f16, as in Gemma; GGUF keeps norms in f32 whatever the matrices are.
+            _ => Dtype::Bfloat16,
         },
     })
 }

@@ -64,9 +64,10 @@ impl Model {
         }
     }
 
-    /// The sequences' KV, to be changed between passes.
-    pub(crate) fn kv(&mut self) -> &mut dyn KvOps {
-        &mut self.kv
+    /// Changes the sequences' KV between passes.
+    pub(crate) fn kv<R>(&mut self, change: impl FnOnce(&mut dyn KvOps) -> R) -> R {
+        let stream = self.stream.clone();
+        with_stream(&stream, || change(&mut self.kv))
     }
 
     /// See [`perch_engine::Backend::forward`].
