@@ -4,6 +4,7 @@ import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
 
 import { accessible, openBrowser, openPage } from './browser.mjs';
+import { door } from './door.mjs';
 import { start } from './server.mjs';
 
 let server;
@@ -211,4 +212,32 @@ test('a long answer is drawn without stutter', async () => {
   await page.locator('.prose .code-frame').nth(5).waitFor();
   assert.ok((await page.evaluate(() => window.long)) < 2500);
   await open.close();
+});
+
+test('code that streams in is the text so far at every moment, and coloured at the end', async () => {
+  const code = Array.from({ length: 60 }, (_, n) => `const step${n} = \`\${value} & <b>${n}</b>\`; // \`\`\` ${n}\n`).join('');
+  const text = `Here:\n\n\`\`\`ts\n${code}\`\`\`\n\nThat is all.`;
+  const through = await door(server, text.match(/[^]{1,5}/g), 400);
+  const open = await openPage(browser, through.url, { path: 'chat' });
+  const { page } = open;
+  await page.evaluate(() => {
+    window.seen = [];
+    const look = () => {
+      const shown = document.querySelector('article.answer .code-frame code');
+      if (shown) window.seen.push(shown.textContent);
+      requestAnimationFrame(look);
+    };
+    look();
+  });
+  await message(page).fill('go');
+  await message(page).press('Enter');
+  await page.getByText('That is all.').waitFor();
+  const seen = await page.evaluate(() => window.seen);
+  assert.ok(seen.length > 10);
+  for (const shown of seen) assert.ok(`${code}\`\`\``.startsWith(shown), JSON.stringify(shown.slice(-40)));
+  const last = page.locator('.code-frame code').last();
+  assert.equal(await last.textContent(), code.trimEnd());
+  assert.ok((await last.locator('.hljs-keyword').count()) >= 60);
+  await open.close();
+  through.close();
 });

@@ -89,6 +89,18 @@ export function render(text: string): DocumentFragment {
   return fragment;
 }
 
+/** Writes the growth of a block of code, which ends with its text so far, at the end of what is shown of it. */
+export function extend(block: Element, raw: string): void {
+  const code = block.querySelector(':scope > .code-frame:only-child code');
+  const opened = /^ {0,3}(```+|~~~+)[^\n]*\n/.exec(raw);
+  if (!code || !opened) return;
+  const written = code.textContent ?? '';
+  const text = raw.slice(opened[0].length);
+  // A line that may close it waits until all of it is read anew.
+  if (!text.startsWith(written) || /^ {0,3}(```|~~~)/m.test(text.slice(text.lastIndexOf('\n', written.length) + 1))) return;
+  code.append(text.slice(written.length));
+}
+
 /** A head with the language and a button that copies. */
 function decorate(pre: HTMLPreElement): void {
   const frame = document.createElement('div');
