@@ -5,7 +5,7 @@ use std::process::Command;
 
 use anyhow::{Result, bail};
 
-use crate::{cache, setup, shell, ui};
+use crate::{cache, mlx, setup, shell, ui};
 
 /// The app's package.
 pub(crate) const APP: &str = "perch-app";
@@ -58,10 +58,16 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
     libraries()?;
     eprintln!("Building the app; the first time takes some minutes.");
     ui::build_if_possible();
-    shell::run(shell::cargo().args(["build", "--release", "--locked", "--package", APP]))?;
+    build_release()?;
     let mut command = Command::new(cache::target().join("release").join(APP));
     command.args(args);
     shell::become_(command)
+}
+
+/// Builds the optimised app.
+pub(crate) fn build_release() -> Result<()> {
+    let build = ["build", "--release", "--locked", "--package", APP];
+    shell::run(shell::cargo().args(build).args(mlx::words()))
 }
 
 fn has_libraries() -> bool {

@@ -16,9 +16,32 @@ use crate::report::Report;
 use crate::{cache, setup, shell, suite};
 
 /// What brings MLX into a build of all packages, where it is no matter of course.
-pub(crate) const FEATURE: &str = "perch-backends/mlx-cpu";
+pub(crate) const FEATURE: &str = "perch-backends/mlx";
+/// Why a Mac builds without MLX.
+const NO_COMPILER: &str = "Xcode's Metal compiler is missing; install Xcode and open it once";
+
+/// What a build of the command or the app takes to have MLX: on a Mac, where Xcode's Metal compiler is there to build it. The command
+/// line tools alone do not have it; Perch is then built without, and says so.
+pub(crate) fn words() -> &'static [&'static str] {
+    if !cfg!(all(target_os = "macos", target_arch = "aarch64")) {
+        return &[];
+    }
+    let compiler = shell::output("xcrun", &["--sdk", "macosx", "metal", "--version"]);
+    match compiler.map(|_| setup::need("cmake", &[], "cmake")) {
+        Some(Ok(())) => &["--features", "mlx"],
+        Some(Err(error)) => {
+            eprintln!("Perch is built without MLX: {error:#}.");
+            &[]
+        }
+        None => {
+            eprintln!("Perch is built without MLX: {NO_COMPILER}.");
+            &[]
+        }
+    }
+}
+
 /// The backend's own package.
-const OWN: [&str; 4] = ["-p", "perch-backend-mlx", "--features", "cpu"];
+const OWN: [&str; 4] = ["-p", "perch-backend-mlx", "--features", "mlx"];
 /// The test that has MLX behind a whole server. All packages are named, so that the builds of the other tests serve this one.
 const SERVER: [&str; 5] = ["--workspace", "--features", FEATURE, "--test", "mlx"];
 
@@ -27,7 +50,13 @@ pub(crate) fn test(args: &[String], report: &mut Report) -> Result<()> {
     if cfg!(target_os = "macos") {
         let mut command = shell::cargo();
         command.args(["test", "--no-fail-fast", "-p", "perch-backend-mlx", "-p", "perch-backends"]);
-        return suite::tests(&mut command, args, report);
+        return match words() {
+            [] => {
+                report.skipped("MLX", NO_COMPILER);
+                Ok(())
+            }
+            _ => suite::tests(command.args(["--features", FEATURE]), args, report),
+        };
     }
     let sdk = match sdk() {
         Ok(sdk) => sdk,

@@ -6,7 +6,7 @@ use std::process::Command;
 use anyhow::{Context, Result};
 use serde_json::Value;
 
-use crate::{cache, shell, ui};
+use crate::{cache, mlx, shell, ui};
 
 /// Builds and becomes `perch serve`, so that signals and the exit code are the server's own.
 pub(crate) fn run(args: &[String]) -> Result<()> {
@@ -38,7 +38,8 @@ fn smallest_model(program: &Path, args: &[String]) -> Option<String> {
 pub(crate) fn build_release() -> Result<PathBuf> {
     ui::build_if_possible();
     eprintln!("Building Perch; the first time takes some minutes.");
-    shell::run(shell::cargo().args(["build", "--release", "--locked", "--package", "perch"]))?;
+    let build = ["build", "--release", "--locked", "--package", "perch"];
+    shell::run(shell::cargo().args(build).args(mlx::words()))?;
     let program = cache::target().join("release").join(cache::PERCH);
     program.canonicalize().with_context(|| format!("the build left no {}", program.display()))
 }

@@ -47,9 +47,7 @@ pub(crate) fn run(args: &[String], report: &mut Report) -> Result<()> {
     tests(&mut command, args, report)?;
     // Whoever names packages or tests looks for one thing.
     if let Some(perch) = perch.filter(|_| for_tests.is_empty()) {
-        if cfg!(not(target_os = "macos")) {
-            mlx::test(for_cargo, report)?;
-        }
+        mlx::test(for_cargo, report)?;
         ui::test(&perch, report);
     }
     Ok(())

@@ -1,12 +1,12 @@
-//! Runs a [`perch_model::ModelSpec`] on MLX: on a Mac's GPU, and for tests on MLX's CPU library (feature `cpu`). Without either the
-//! crate is empty.
+//! Runs a [`perch_model::ModelSpec`] on MLX: on a Mac's GPU, and for tests on MLX's CPU library. Without the feature `mlx` the crate
+//! is empty.
 //!
 //! [`MlxBackend`] is the whole of it to the engine. MLX binds arrays that are not yet computed, and its streams, to the thread that
 //! made them, and a thread that has used it leaves a thread of its own behind. So all models of the process load, compute and end on
 //! one thread that stays (`thread.rs`), and a backend is only its door. `decoder.rs` is the one forward pass; each kind of layer has
 //! a file of its own; `weights.rs` takes matrices to the device in the form that the file has them.
 
-#![cfg(any(feature = "cpu", all(target_os = "macos", target_arch = "aarch64")))]
+#![cfg(feature = "mlx")]
 
 mod attention;
 mod decoder;

@@ -1,6 +1,6 @@
 //! The `Backend` contract, on real checkpoints.
 
-#![cfg(any(feature = "cpu", all(target_os = "macos", target_arch = "aarch64")))]
+#![cfg(feature = "mlx")]
 
 mod support;
 

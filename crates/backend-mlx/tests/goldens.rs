@@ -1,6 +1,6 @@
 //! Logits against Hugging Face transformers, for every architecture and format, and against mlx-lm for quantised checkpoints.
 
-#![cfg(any(feature = "cpu", all(target_os = "macos", target_arch = "aarch64")))]
+#![cfg(feature = "mlx")]
 
 mod support;
 

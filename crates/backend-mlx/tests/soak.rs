@@ -1,6 +1,6 @@
 //! Many requests, some given up, with a prefix cache that is full all the time: nothing leaks and nobody is forgotten.
 
-#![cfg(any(feature = "cpu", all(target_os = "macos", target_arch = "aarch64")))]
+#![cfg(feature = "mlx")]
 
 mod support;
 

@@ -6,8 +6,11 @@ use sysinfo::System;
 use crate::Kind;
 
 /// Why MLX is missing from a build without it.
-#[cfg(not(mlx))]
-pub(crate) const NO_MLX: &str = "MLX runs on Macs with Apple silicon";
+#[cfg(not(feature = "mlx"))]
+pub(crate) const NO_MLX: &str = match cfg!(target_os = "macos") {
+    true => "this build was made without it, because Xcode's Metal compiler was missing",
+    false => "MLX runs on Macs with Apple silicon",
+};
 
 /// A backend, and whether it can run here.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,7 +52,7 @@ fn metal() -> Option<String> {
     })
 }
 
-#[cfg(mlx)]
+#[cfg(feature = "mlx")]
 fn mlx() -> Found {
     let none = cfg!(target_os = "macos").then(|| "MLX finds no graphics processor".to_owned());
     match perch_backend_mlx::gpu() {
@@ -65,7 +68,7 @@ fn mlx() -> Found {
     }
 }
 
-#[cfg(not(mlx))]
+#[cfg(not(feature = "mlx"))]
 fn mlx() -> Found {
     Found { kind: Kind::Mlx, device: String::new(), memory: None, missing: Some(NO_MLX.to_owned()) }
 }

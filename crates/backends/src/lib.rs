@@ -83,9 +83,9 @@ impl Loader for Backends {
             match chosen?.kind {
                 Kind::Cpu => candle(job, pool, DeviceKind::Cpu).await,
                 Kind::Metal => candle(job, pool, DeviceKind::Metal).await,
-                #[cfg(mlx)]
+                #[cfg(feature = "mlx")]
                 Kind::Mlx => mlx(job).await,
-                #[cfg(not(mlx))]
+                #[cfg(not(feature = "mlx"))]
                 Kind::Mlx => Err(LoadError::Unavailable { name: "mlx", reason: found::NO_MLX.to_owned() }),
             }
         })
@@ -110,7 +110,7 @@ async fn candle(job: LoadJob, pool: Arc<Pool>, device: DeviceKind) -> Result<Eng
     damage.or(EngineHandle::start(job.id, job.engine, build).await)
 }
 
-#[cfg(mlx)]
+#[cfg(feature = "mlx")]
 async fn mlx(job: LoadJob) -> Result<EngineHandle, LoadError> {
     use perch_backend_mlx::{DeviceKind, LoadError as MlxError, LoadOptions, MlxBackend};
     let gpu = perch_backend_mlx::gpu();

@@ -1,6 +1,6 @@
 //! The guide through a whole server, on MLX and on Perch's own kernels.
 
-#![cfg(any(feature = "mlx-cpu", all(target_os = "macos", target_arch = "aarch64")))]
+#![cfg(feature = "mlx")]
 
 use std::path::Path;
 use std::sync::Arc;

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 
-use crate::{cache, desktop, serve, shell};
+use crate::{cache, desktop, serve};
 
 const HELP: &str = "\
 Usage: cargo xtask bundle [--app BINARY_FOLDER]
@@ -23,7 +23,7 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
     match args {
         [] if cfg!(target_os = "macos") => {
             let perch = serve::build_release()?;
-            shell::run(shell::cargo().args(["build", "--release", "--locked", "--package", desktop::APP]))?;
+            desktop::build_release()?;
             let metallib = macos::metallib()?;
             let binaries = perch.parent().context("a binary lies in a folder")?;
             let app = macos::assemble(&folder, binaries, Some(&metallib))?;

@@ -36,5 +36,14 @@ pub(crate) fn check(install: bool, report: &mut Report) {
 
 fn clippy(kit: &Kit) -> Result<()> {
     let mut clippy = kit.cargo("clippy");
-    shell::run(clippy.args(["--workspace", "--all-targets", "--locked", "--", "-D", "warnings"]))
+    shell::run(clippy.args([
+        "--workspace",
+        "--all-targets",
+        "--locked",
+        "--features",
+        crate::mlx::FEATURE,
+        "--",
+        "-D",
+        "warnings",
+    ]))
 }
