@@ -1,9 +1,11 @@
 //! `Markdown`: text as it streams in, with headings, emphasis, code and lists shown as a terminal can.
 //!
 //! What was shown is never taken back, so that a selection or a scrolled view stays as it is: a mark is held back until
-//! the next character tells what it is, and for no longer. Text that is not styled passes as it came.
+//! the next character tells what it is, and a word until it ends, see [`Wrap`]. Text that is not styled passes as it came.
 
 use std::mem;
+
+use super::wrap::Wrap;
 
 const RESET: &str = "\x1b[0m";
 const BOLD: &str = "\x1b[1m";
@@ -29,12 +31,14 @@ pub(super) struct Markdown {
     code: bool,
     /// The last character shown; emphasis opens after a space and closes after a word.
     last: char,
+    width: Option<usize>,
+    wrap: Wrap,
 }
 
 impl Markdown {
-    /// Styles if told to.
-    pub(super) fn new(styled: bool) -> Self {
-        Self { styled, last: ' ', ..Self::default() }
+    /// Styles if told to, in lines of so many columns if there is a limit.
+    pub(super) fn new(styled: bool, width: Option<usize>) -> Self {
+        Self { styled, last: ' ', width, wrap: Wrap::new(width), ..Self::default() }
     }
 
     /// What to show for the next piece of text.
@@ -42,9 +46,11 @@ impl Markdown {
         if !self.styled {
             return text.to_string();
         }
-        let mut out = String::new();
+        let (mut out, mut piece) = (String::new(), String::new());
         for c in text.chars() {
-            self.take(c, &mut out);
+            self.take(c, &mut piece);
+            self.wrap.put(&piece, self.fence || self.fence_line, &mut out);
+            piece.clear();
         }
         out
     }
@@ -53,10 +59,13 @@ impl Markdown {
     pub(super) fn finish(&mut self) -> String {
         let mut out = String::new();
         if self.styled {
-            self.release(&mut out);
-            out.push_str(RESET);
+            let mut piece = String::new();
+            self.release(&mut piece);
+            piece.push_str(RESET);
+            self.wrap.put(&piece, self.fence || self.fence_line, &mut out);
+            self.wrap.flush(&mut out);
         }
-        *self = Self::new(self.styled);
+        *self = Self::new(self.styled, self.width);
         out
     }
 
@@ -205,7 +214,7 @@ mod tests {
     use super::*;
 
     fn shown(text: &str, piece: usize) -> String {
-        let mut markdown = Markdown::new(true);
+        let mut markdown = Markdown::new(true, None);
         let chars: Vec<char> = text.chars().collect();
         let mut out: String =
             chars.chunks(piece).map(|piece| markdown.push(&piece.iter().collect::<String>())).collect();
@@ -255,8 +264,18 @@ mod tests {
     }
 
     #[test]
+    fn lines_end_between_words_but_not_in_code() {
+        let mut markdown = Markdown::new(true, Some(12));
+        let mut out =
+            markdown.push("some **words here** go\n- a list of words\n```\nlet a = b + c + d;\n```\n");
+        out.push_str(&markdown.finish());
+        let expected = "some words\nhere go\n• a list of\n  words\n```\nlet a = b + c + d;\n```\n";
+        assert_eq!(plain(&out), expected);
+    }
+
+    #[test]
     fn text_that_is_not_styled_passes_as_it_came() {
-        let mut markdown = Markdown::new(false);
+        let mut markdown = Markdown::new(false, None);
         assert_eq!(markdown.push("# **a**\n```"), "# **a**\n```");
         assert_eq!(markdown.finish(), "");
     }

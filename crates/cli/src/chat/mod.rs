@@ -7,6 +7,7 @@ mod editor;
 mod markdown;
 mod reply;
 mod session;
+mod wrap;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;

@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use super::markdown::Markdown;
 use super::session::Session;
+use super::wrap::Wrap;
 use crate::client::{Client, Events, Refused};
 use crate::progress::Progress;
 use crate::text;
@@ -60,8 +61,15 @@ pub(super) fn is_too_long(error: &anyhow::Error) -> bool {
 /// Asks, and shows the answer as it comes.
 pub(super) async fn ask(client: &Client, session: &Session, styled: bool) -> Result<Reply> {
     let began = Instant::now();
-    let mut view =
-        View { began, styled, thinking: false, markdown: Markdown::new(styled), reply: Reply::default() };
+    let width = terminal_size::terminal_size().filter(|_| styled).map(|(width, _)| usize::from(width.0));
+    let mut view = View {
+        began,
+        styled,
+        thinking: false,
+        thoughts: Wrap::new(width),
+        markdown: Markdown::new(styled, width),
+        reply: Reply::default(),
+    };
     let request = session.request();
     let interrupted = tokio::signal::ctrl_c();
     tokio::pin!(interrupted);
@@ -102,6 +110,7 @@ struct View {
     began: Instant,
     styled: bool,
     thinking: bool,
+    thoughts: Wrap,
     markdown: Markdown,
     reply: Reply,
 }
@@ -127,14 +136,18 @@ impl View {
             if self.styled {
                 let begin = if self.thinking { "" } else { DIM };
                 self.thinking = true;
-                self.show(&format!("{begin}{}", text::printable(thought)))?;
+                let mut out = String::new();
+                self.thoughts.put(&format!("{begin}{}", text::printable(thought)), false, &mut out);
+                self.show(&out)?;
             }
         }
         if let Some(content) = said("/delta/content") {
             self.first_token();
             if self.thinking {
                 self.thinking = false;
-                self.show(&format!("{RESET}\n\n"))?;
+                let mut out = String::new();
+                self.thoughts.put(&format!("{RESET}\n\n"), false, &mut out);
+                self.show(&out)?;
             }
             self.reply.text.push_str(content);
             let shown = match self.styled {
@@ -156,7 +169,9 @@ impl View {
         self.reply.took = self.began.elapsed();
         let rest = self.markdown.finish();
         let style = if self.thinking { RESET } else { "" };
-        self.show(&format!("{rest}{style}\n"))
+        let mut thought = String::new();
+        self.thoughts.flush(&mut thought);
+        self.show(&format!("{thought}{rest}{style}\n"))
     }
 
     fn show(&self, text: &str) -> Result<()> {
