@@ -222,6 +222,17 @@ def dashboard():
         fetch = lambda method, path: script(call % json.dumps([method, path]))
         host.until(lambda: fetch("GET", "/api/server")["phase"] == "running", saying="it runs")
         assert fetch("GET", "/v1/models")["data"], "the page reaches the server through its own address"
+        # The settings page has the session's own entry, and the menu follows.
+        entry = os.path.join(HOME, ".config/autostart/Perch.desktop")
+        script("location.hash = '#/settings'")
+        switch = "document.querySelector('[role=switch][aria-label=\"Launch at login\"]')"
+        for on in (True, False):
+            host.until(lambda: script(f"return {switch}?.disabled === false"), saying="the switch is there")
+            script(f"{switch}.click()")
+            state = "true" if on else "false"
+            host.until(lambda: script(f"return {switch}.getAttribute('aria-checked')") == state, saying=f"it is {on}")
+            assert os.path.exists(entry) is on
+            host.until(lambda: bool(host.find("Launch at Login")["checked"]) is on, saying="the menu says so too")
         assert fetch("POST", "/api/server/stop")["phase"] == "stopped"
         host.until(lambda: host.find("Perch is stopped"), saying="the tray follows the page")
         assert fetch("GET", "/api/status")["state"] == "stopped"
