@@ -16,7 +16,7 @@ impl Desktop for App {
 
     fn launch_at_login(&self, on: bool) -> Result<(), String> {
         if login::is_on(&self.0) != on {
-            login::toggle(&self.0).map_err(|error| error.to_string())?;
+            login::toggle(&self.0)?;
         }
         // The menu shows it too.
         if let Some(shell) = self.0.try_state::<Shell>() {
