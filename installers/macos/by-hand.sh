@@ -17,8 +17,9 @@ identity="${APPLE_SIGNING_IDENTITY:--}"
 
 build() {
   (cd ui && npm ci && npm run build)
-  cargo build --release --locked --package perch
-  cargo build --release --locked --package perch-app
+  # MLX takes Xcode, for its Metal compiler, and cmake.
+  cargo build --release --locked --package perch --features mlx
+  cargo build --release --locked --package perch-app --features mlx
 }
 
 assemble() {

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 
-use crate::{cache, desktop, serve};
+use crate::{cache, desktop, mlx, serve};
 
 const HELP: &str = "\
 Usage: cargo xtask bundle [--app BINARY_FOLDER]
@@ -24,11 +24,13 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
         [] if cfg!(target_os = "macos") => {
             let perch = serve::build_release()?;
             desktop::build_release()?;
-            let metallib = macos::metallib()?;
+            // Without Xcode's Metal compiler Perch was built without MLX.
+            let with_mlx = !mlx::words().is_empty();
+            let metallib = with_mlx.then(macos::metallib).transpose()?;
             let binaries = perch.parent().context("a binary lies in a folder")?;
-            let app = macos::assemble(&folder, binaries, Some(&metallib))?;
+            let app = macos::assemble(&folder, binaries, metallib.as_deref())?;
             macos::sign(&app)?;
-            macos::check(&app, &["--signed", "--metallib"])?;
+            macos::check(&app, if with_mlx { &["--signed", "--metallib"] } else { &["--signed"] })?;
             macos::disk_image(&app)?;
             update::make(&app)
         }
