@@ -86,7 +86,7 @@ impl Attention {
             let first = self.window.map_or(0, |window| (span.position + 1).saturating_sub(window));
             let sequence = pass.kv.get_mut(span.seq).map_err(|error| Exception::custom(error.to_string()))?;
             let [keys, values] = sequence.append(layer, [rows(&k)?, rows(&v)?], span.position, first)?;
-            let out = self.attend(&rows(&q)?, &keys, &values, span, first)?;
+            let out = self.attend(&rows(&q)?, [&keys, &values], span, first)?;
             outs.push(out.transpose_axes(&[0, 2, 1, 3])?.reshape(&[dim(span.len), dim(self.heads) * width])?);
         }
         match &outs[..] {
@@ -96,9 +96,9 @@ impl Attention {
     }
 
     /// `q`, `[1, heads, n, head_dim]`, over keys and values `[1, kv_heads, total, head_dim]` from position `first` on.
-    fn attend(&self, q: &Array, keys: &Array, values: &Array, span: &Span, first: usize) -> Result<Array> {
+    fn attend(&self, q: &Array, [keys, values]: [&Array; 2], span: &Span, first: usize) -> Result<Array> {
         if let Some(cap) = self.softcap {
-            return self.attend_capped(q, keys, values, (span, first), cap);
+            return self.attend_capped(q, [keys, values], (span, first), cap);
         }
         let sinks = self.sinks.as_ref();
         if span.len == 1 {
@@ -118,8 +118,7 @@ impl Attention {
     fn attend_capped(
         &self,
         q: &Array,
-        keys: &Array,
-        values: &Array,
+        [keys, values]: [&Array; 2],
         (span, first): (&Span, usize),
         cap: f32,
     ) -> Result<Array> {

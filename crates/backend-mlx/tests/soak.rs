@@ -39,7 +39,7 @@ async fn ask(engine: EngineHandle, kind: u32, vocab: u32) -> bool {
     {
         if let Event::Token { .. } = &event {
             tokens += 1;
-            if kind % 3 == 0 && tokens == 2 {
+            if kind.is_multiple_of(3) && tokens == 2 {
                 return true;
             }
         }
