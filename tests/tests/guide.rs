@@ -147,6 +147,22 @@ fn it_calls_a_tool_through_the_api() {
     assert_eq!(call["function"]["name"], "get_weather");
     let arguments: Value =
         serde_json::from_str(call["function"]["arguments"].as_str().expect("text")).expect("JSON");
-    // Which city it copies is measured by `cargo xtask guide-eval`.
-    assert!(arguments["city"].is_string(), "{arguments}");
+    assert_eq!(arguments, json!({"city": "Paris"}), "{answer}");
+
+    // What the tool says comes back as a sentence.
+    let called = json!({"role": "assistant", "content": null, "tool_calls": [call]});
+    let result =
+        json!({"role": "tool", "tool_call_id": call["id"], "content": r#"{"sky": "sunny", "degrees": 21}"#});
+    let messages = json!([{"role": "user", "content": "What is the weather in Paris?"}, called, result]);
+    let answer = ask(&server, json!({"messages": messages, "tools": tools}));
+    let text = answer["choices"][0]["message"]["content"].as_str().expect("text");
+    assert!(text.contains("Paris") && text.contains("sunny") && text.contains("21"), "{answer}");
+}
+
+#[test]
+fn it_answers_as_json_when_it_is_asked_to() {
+    let server = guide();
+    let text = says(&server, "Give me JSON with name and city: Anna lives in Paris.");
+    let object: Value = serde_json::from_str(&text).expect("JSON");
+    assert_eq!(object, json!({"name": "Anna", "city": "Paris"}));
 }
