@@ -1,7 +1,7 @@
-//! Runs a [`perch_model::ModelSpec`] on MLX: on a Mac's GPU, and for tests on MLX's CPU library. Without the feature `mlx` the crate
+//! Runs a `ModelSpec` on MLX: on a Mac's GPU, and for tests on MLX's CPU library. Without the feature `mlx` the crate
 //! is empty.
 //!
-//! [`MlxBackend`] is the whole of it to the engine. MLX binds arrays that are not yet computed, and its streams, to the thread that
+//! `MlxBackend` is the whole of it to the engine. MLX binds arrays that are not yet computed, and its streams, to the thread that
 //! made them, and a thread that has used it leaves a thread of its own behind. So all models of the process load, compute and end on
 //! one thread that stays (`thread.rs`), and a backend is only its door. `decoder.rs` is the one forward pass; each kind of layer has
 //! a file of its own; `weights.rs` takes matrices to the device in the form that the file has them.
