@@ -51,12 +51,16 @@ export async function start({ home, port = 0, env = {}, ...made } = {}) {
     });
     child.on('exit', (code) => reject(new Error(`perch serve ended with ${code}\n${log}`)));
   });
+  // A test that fails ends no server: none of them keeps the run from ending, or stays behind.
+  for (const held of [child, child.stdout, child.stderr]) held.unref();
+  process.on('exit', () => child.kill());
   const server = {
     url,
     home,
     log: () => log,
     async stop() {
       if (child.exitCode !== null) return;
+      child.ref();
       const gone = new Promise((resolve) => child.on('exit', resolve));
       child.kill('SIGTERM');
       await gone;
