@@ -14,6 +14,7 @@ mod login;
 mod menu;
 mod shell;
 mod tray;
+mod updates;
 mod window;
 
 use std::process::ExitCode;
@@ -49,6 +50,10 @@ fn run() -> Result<i32> {
         .plugin(tauri_plugin_autostart::Builder::new().app_name("Perch").build())
         .plugin(tauri_plugin_opener::init())
         .plugin(tauri_plugin_window_state::Builder::new().with_state_flags(remembered).build());
+    let builder = match updates::Feed::of_this_build() {
+        Some(feed) => builder.plugin(feed.plugin()),
+        None => builder,
+    };
     #[cfg(target_os = "macos")]
     let builder = builder.menu(app_menu::build).on_menu_event(tray::clicked);
     #[allow(unused_mut, reason = "only a Mac changes it")]

@@ -17,6 +17,7 @@ use crate::compose::{Composer, Said, config};
 use crate::desktop::App;
 use crate::menu::{Action, View};
 use crate::tray::{Picture, Tray};
+use crate::updates::{Feed, Known, Updates};
 use crate::{logging, login, window};
 
 /// Least time between two drawings.
@@ -34,6 +35,7 @@ pub(crate) struct Shell {
     said: Arc<Mutex<Said>>,
     clipboard: Mutex<Option<arboard::Clipboard>>,
     notice: Mutex<Option<String>>,
+    updates: Updates,
     /// Something besides the server has changed.
     changed: Notify,
     quitting: AtomicBool,
@@ -62,6 +64,7 @@ impl Shell {
             said,
             clipboard: Mutex::default(),
             notice: Mutex::default(),
+            updates: Updates::new(Feed::of_this_build()),
             changed: Notify::new(),
             quitting: AtomicBool::new(false),
         });
@@ -93,7 +96,21 @@ impl Shell {
                     window::browse(app, &format!("{url}/docs"));
                 }
             }
-            Action::Updates => window::browse(app, concat!(env!("CARGO_PKG_REPOSITORY"), "/releases")),
+            Action::Updates if self.updates.known() == Known::OnTheWeb => {
+                window::browse(app, concat!(env!("CARGO_PKG_REPOSITORY"), "/releases"));
+            }
+            Action::Updates => {
+                if self.updates.begin(Known::Asking) {
+                    tauri::async_runtime::spawn(look_for_updates(app.clone()));
+                }
+            }
+            Action::InstallUpdate => {
+                if let Known::Newer(version) = self.updates.known()
+                    && self.updates.begin(Known::Installing(version))
+                {
+                    tauri::async_runtime::spawn(install_update(app.clone()));
+                }
+            }
             Action::CopyUrl => self.copy_url(),
             Action::LaunchAtLogin => {
                 if let Err(error) = login::toggle(app) {
@@ -148,6 +165,7 @@ impl Shell {
             models,
             performance: lock(&self.said).performance,
             at_login: login::is_on(app),
+            updates: self.updates.known(),
             notice: lock(&self.notice).clone(),
             quitting: self.quitting.load(Ordering::Acquire),
             now: u64::try_from(now.as_millis()).unwrap_or_default(),
@@ -167,6 +185,26 @@ pub(crate) fn quit(app: &AppHandle) {
         app.state::<Shell>().end().await;
         app.exit(0);
     });
+}
+
+async fn look_for_updates(app: AppHandle) {
+    let shell = app.state::<Shell>();
+    if let Err(failed) = shell.updates.ask(&app).await {
+        shell.tell(failed);
+    }
+    shell.changed.notify_one();
+}
+
+/// Installs, lets running answers finish, and starts the new version.
+async fn install_update(app: AppHandle) {
+    let shell = app.state::<Shell>();
+    if let Err(failed) = shell.updates.install().await {
+        return shell.tell(failed);
+    }
+    shell.quitting.store(true, Ordering::Release);
+    shell.changed.notify_one();
+    shell.end().await;
+    app.request_restart();
 }
 
 /// What takes time and may fail.

@@ -5,6 +5,7 @@ use perch_server::{Performance, Snapshot};
 
 use super::words::{headline, resources, short, uptime, work, wrapped};
 use super::{Action, Item};
+use crate::updates::Known;
 
 /// Models that the menu lists; the dashboard lists all.
 const MODELS: usize = 15;
@@ -24,6 +25,8 @@ pub(crate) struct View {
     pub(crate) performance: Performance,
     /// Whether it starts with the session.
     pub(crate) at_login: bool,
+    /// What is known about newer versions.
+    pub(crate) updates: Known,
     /// What the last action failed with.
     pub(crate) notice: Option<String>,
     /// It is ending.
@@ -76,7 +79,7 @@ pub(crate) fn menu_for(view: &View) -> Vec<Item> {
         checked: view.at_login,
         enabled: true,
     });
-    items.push(entry(Action::Updates, "Check for Updates…"));
+    items.push(updates(&view.updates));
     items.push(Item::About);
     items.push(Item::Separator(5));
     items.push(Item::Entry {
@@ -167,6 +170,24 @@ fn performance(view: &View) -> Item {
         Item::Check { action: Action::Performance(mode), text: text.to_owned(), checked, enabled: true }
     });
     Item::Menu { key: "performance", text: "Performance".to_owned(), items: items.collect() }
+}
+
+/// The next step towards a newer version.
+fn updates(known: &Known) -> Item {
+    let line = |text: String| Item::Line { key: "updating", text };
+    match known {
+        Known::OnTheWeb => entry(Action::Updates, "Check for Updates on the Web…"),
+        Known::Unasked => entry(Action::Updates, "Check for Updates"),
+        Known::Asking => line("Checking for Updates…".to_owned()),
+        Known::Newest => entry(
+            Action::Updates,
+            concat!("Perch ", env!("CARGO_PKG_VERSION"), " Is the Newest; Check Again"),
+        ),
+        Known::Newer(version) => {
+            entry(Action::InstallUpdate, &format!("Install Perch {version} and Restart"))
+        }
+        Known::Installing(version) => line(format!("Installing Perch {version}…")),
+    }
 }
 
 /// What goes on, in numbers.

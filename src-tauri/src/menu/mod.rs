@@ -66,8 +66,10 @@ pub(crate) enum Action {
     ApiDocs,
     /// Start with the session, or no longer.
     LaunchAtLogin,
-    /// Show where new versions are.
+    /// Ask whether there is a newer version, or show where there would be.
     Updates,
+    /// Install the newer version, and start it.
+    InstallUpdate,
     /// End.
     Quit,
 }
@@ -89,6 +91,7 @@ impl Action {
             Self::ApiDocs => "api-docs".to_owned(),
             Self::LaunchAtLogin => "launch-at-login".to_owned(),
             Self::Updates => "updates".to_owned(),
+            Self::InstallUpdate => "install-update".to_owned(),
             Self::Quit => "quit".to_owned(),
         }
     }
@@ -116,6 +119,7 @@ impl Action {
             Self::ApiDocs,
             Self::LaunchAtLogin,
             Self::Updates,
+            Self::InstallUpdate,
             Self::Quit,
         ];
         plain.into_iter().find(|action| action.id() == id)

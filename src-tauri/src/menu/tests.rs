@@ -4,6 +4,7 @@ use perch_protocol::{ModelState, ModelStatus, Phase, Problem, Rates, Resources, 
 use perch_server::Snapshot;
 
 use super::*;
+use crate::updates::Known;
 
 fn seen(phase: Phase, state: State) -> Snapshot {
     let runs = matches!(phase, Phase::Running | Phase::Stopping);
@@ -199,4 +200,22 @@ fn keys_are_unique_and_actions_are_found_by_their_names() {
 fn nothing_can_be_clicked_while_it_ends() {
     let items = menu_for(&View { quitting: true, ..running() });
     assert_eq!(actions(&items), []);
+}
+
+#[test]
+fn updates_say_what_a_click_does() {
+    let offered = |updates: Known| {
+        let items = menu_for(&View { updates, ..running() });
+        let texts: Vec<String> = texts(&items).into_iter().filter(|text| text.contains("pdat")).collect();
+        let wanted = [Action::Updates, Action::InstallUpdate];
+        let clicks: Vec<Action> = actions(&items).into_iter().filter(|a| wanted.contains(a)).collect();
+        (texts.first().cloned(), clicks)
+    };
+    let text = |text: &str| Some(text.to_owned());
+    assert_eq!(offered(Known::OnTheWeb), (text("Check for Updates on the Web…"), vec![Action::Updates]));
+    assert_eq!(offered(Known::Unasked), (text("Check for Updates"), vec![Action::Updates]));
+    assert_eq!(offered(Known::Asking), (text("Checking for Updates…"), vec![]));
+    assert_eq!(offered(Known::Newest).1, [Action::Updates]);
+    assert_eq!(offered(Known::Newer("9.9.9".into())).1, [Action::InstallUpdate]);
+    assert_eq!(offered(Known::Installing("9.9.9".into())).1, []);
 }

@@ -105,7 +105,7 @@ pub(crate) fn entitlements() -> PathBuf {
 }
 
 /// A variable; an empty one, as CI makes of a secret that is not set, is none.
-fn setting(name: &str) -> Option<String> {
+pub(super) fn setting(name: &str) -> Option<String> {
     env::var(name).ok().filter(|value| !value.is_empty())
 }
 

@@ -2,6 +2,7 @@
 
 mod linux;
 pub(crate) mod macos;
+mod update;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -30,7 +31,8 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
             let app = macos::assemble(&folder, binaries, metallib.as_deref())?;
             macos::sign(&app)?;
             macos::check(&app, if with_mlx { &["--signed", "--metallib"] } else { &["--signed"] })?;
-            macos::disk_image(&app)
+            macos::disk_image(&app)?;
+            update::make(&app)
         }
         [] if cfg!(target_os = "linux") => linux::package(&folder, &serve::build_release()?),
         [flag, binaries] if flag == "--app" => {
