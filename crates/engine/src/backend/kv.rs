@@ -67,7 +67,7 @@ impl<S: SequenceKv> KvCache<S> {
     }
 }
 
-/// The operations of [`perch_engine::Backend`] on KV, whatever the storage.
+/// The operations of [`super::Backend`] on KV, whatever the storage.
 pub trait KvOps {
     /// Tokens of `seq`.
     fn len_of(&self, seq: SeqId) -> Result<usize, BackendError>;
