@@ -114,14 +114,14 @@ test('light and dark can be chosen and stay chosen', async () => {
   const server = await start({ models: [] });
   const open = await openPage(browser, server.url, { path: 'settings', colorScheme: 'light' });
   const { page } = open;
-  const ground = () => page.evaluate(() => getComputedStyle(document.body).backgroundColor);
+  const ground = (colour) => page.waitForFunction((colour) => getComputedStyle(document.body).backgroundColor === colour, colour);
   await page.getByRole('button', { name: 'Dark' }).click();
-  assert.equal(await ground(), 'rgb(30, 30, 32)');
+  await ground('rgb(30, 30, 32)');
   await page.reload();
   await page.getByRole('button', { name: 'System' }).waitFor();
-  assert.equal(await ground(), 'rgb(30, 30, 32)');
+  await ground('rgb(30, 30, 32)');
   await page.getByRole('button', { name: 'System' }).click();
-  await page.waitForFunction(() => getComputedStyle(document.body).backgroundColor === 'rgb(255, 255, 255)');
+  await ground('rgb(255, 255, 255)');
   await open.close();
   await server.end();
 });
