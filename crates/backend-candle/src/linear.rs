@@ -51,8 +51,7 @@ impl Weights {
                 Ok(Weights::Blocks(weight))
             }
             None => Ok(Weights::Dense(
-                Tensor::from_vec(dequantise(tensor), shape, device)?
-                    .to_dtype(dense(tensor.dtype(), device))?,
+                Tensor::from_vec(tensor.values(), shape, device)?.to_dtype(dense(tensor.dtype(), device))?,
             )),
         }
     }
@@ -198,16 +197,6 @@ fn dense(dtype: DType, device: &candle_core::Device) -> candle_core::DType {
         DType::F16 | DType::Affine8 => candle_core::DType::F16,
         _ => candle_core::DType::BF16,
     }
-}
-
-/// All values in `f32`, row after row.
-fn dequantise(tensor: &perch_model::Tensor) -> Vec<f32> {
-    let mut values = vec![0.0; tensor.rows() * tensor.cols()];
-    let row_bytes = tensor.bytes().len() / tensor.rows().max(1);
-    let rows =
-        tensor.bytes().chunks_exact(row_bytes.max(1)).zip(values.chunks_exact_mut(tensor.cols().max(1)));
-    rows.for_each(|(row, out)| perch_model::quant::dequantize_row(tensor.dtype(), row, out));
-    values
 }
 
 /// The bytes at an address that candle's block types may be read from: copied if they lie elsewhere.

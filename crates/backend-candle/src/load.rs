@@ -166,14 +166,7 @@ impl Loader<'_> {
 
     /// All values in `f32`, `offset` added.
     fn vector(&mut self, weight: &Weight, offset: f32) -> Result<Vec<f32>, LoadError> {
-        let tensor = self.tensor(weight, None)?;
-        let mut values = vec![0.0; tensor.rows() * tensor.cols()];
-        if !values.is_empty() {
-            let rows = tensor.bytes().chunks_exact(tensor.bytes().len() / tensor.rows());
-            for (row, out) in rows.zip(values.chunks_exact_mut(tensor.cols())) {
-                model::quant::dequantize_row(tensor.dtype(), row, out);
-            }
-        }
+        let mut values = self.tensor(weight, None)?.values();
         values.iter_mut().for_each(|value| *value += offset);
         Ok(values)
     }

@@ -1,10 +1,10 @@
 //! Attention layers.
 
+use mlx_rs::Array;
 use mlx_rs::error::{Exception, Result};
 use mlx_rs::fast::{ScaledDotProductAttentionMask as Mask, scaled_dot_product_attention};
 use mlx_rs::ops::indexing::TryIndexOp;
 use mlx_rs::ops::{concatenate, softmax_axis};
-use mlx_rs::{Array, Dtype};
 use perch_engine::batch::{Batch, Span};
 use perch_engine::kv::KvCache;
 
@@ -144,9 +144,4 @@ fn mask(span: &Span, first: usize, window: usize) -> Array {
     let rows = (span.position..end).flat_map(|p| (first..end).map(move |key| sees(p, key)));
     let seen: Vec<bool> = rows.collect();
     Array::from_slice(&seen, &[dim(span.len), dim(end - first)])
-}
-
-/// The type that a model computes in has 16 bits or 32; sinks have it too.
-pub(crate) fn sinks(values: &[f32], dtype: Dtype) -> Result<Array> {
-    Array::from_slice(values, &[dim(values.len())]).as_dtype(dtype)
 }

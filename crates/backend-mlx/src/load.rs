@@ -6,7 +6,7 @@ use perch_model::{
 };
 use thiserror::Error;
 
-use crate::attention::{self, Attention};
+use crate::attention::Attention;
 use crate::decoder::{Decoder, Ffn, Head, Layer};
 use crate::device;
 use crate::linear::{Linear, Weights};
@@ -151,12 +151,7 @@ impl Loader<'_> {
 
     /// All values in f32, `offset` added.
     fn vector(&self, weight: &Weight, offset: f32) -> Result<Vec<f32>, LoadError> {
-        let tensor = self.checkpoint.load(weight, None)?;
-        let mut values = vec![0.0; tensor.rows() * tensor.cols()];
-        let row_bytes = tensor.bytes().len() / tensor.rows().max(1);
-        let rows =
-            tensor.bytes().chunks_exact(row_bytes.max(1)).zip(values.chunks_exact_mut(tensor.cols().max(1)));
-        rows.for_each(|(row, out)| model::quant::dequantize_row(tensor.dtype(), row, out));
+        let mut values = self.checkpoint.load(weight, None)?.values();
         values.iter_mut().for_each(|value| *value += offset);
         Ok(values)
     }
@@ -219,7 +214,6 @@ impl Loader<'_> {
 
     fn attention(&self, spec: &model::Attention, index: usize) -> Result<Attention, LoadError> {
         let quantize = self.options.quantize;
-        let sinks = spec.sinks.as_ref().map(|sinks| self.vector(sinks, 0.0)).transpose()?;
         Ok(Attention {
             heads: spec.heads,
             kv_heads: spec.kv_heads,
@@ -234,7 +228,7 @@ impl Loader<'_> {
             q_norm: self.maybe_norm(&spec.q_norm)?,
             k_norm: self.maybe_norm(&spec.k_norm)?,
             rope: spec.rope,
-            sinks: sinks.map(|sinks| attention::sinks(&sinks, self.dtype)).transpose()?,
+            sinks: self.maybe_floats(&spec.sinks)?,
         })
     }
 

@@ -7,6 +7,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use crate::map::InPlace;
+use crate::quant::dequantize_row;
 
 /// Element or block type of a weight. Block layouts are GGUF's (ggml-common.h), little-endian.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -132,6 +133,15 @@ impl Tensor {
             Data::InPlace(file, range) => &file[range.clone()],
             Data::Owned(bytes) => bytes,
         }
+    }
+
+    /// All values in `f32`, row after row.
+    pub fn values(&self) -> Vec<f32> {
+        let mut values = vec![0.0; self.rows * self.cols];
+        let row_bytes = self.bytes().len() / self.rows.max(1);
+        let rows = self.bytes().chunks_exact(row_bytes.max(1)).zip(values.chunks_exact_mut(self.cols.max(1)));
+        rows.for_each(|(row, out)| dequantize_row(self.dtype, row, out));
+        values
     }
 
     /// Whether the bytes lie on the heap (and not in a mapped file or the program).
