@@ -207,22 +207,26 @@ fn next(from: &Url, location: Option<&HeaderValue>) -> Result<Url, HubError> {
     }
 }
 
-/// A request that got no answer, or only a part of one. The address is left out: it may hold a signature.
+/// A request that got no answer, or only a part of one.
 pub(crate) fn unreachable(url: &Url, error: reqwest::Error) -> HubError {
+    HubError::Unreachable { host: host(url), reason: reason(error) }
+}
+
+/// Why there was no answer: the innermost reason. The address is left out: it may hold a signature.
+pub fn reason(error: reqwest::Error) -> String {
     let error = error.without_url();
+    if error.is_timeout() {
+        return "no answer in time".to_owned();
+    }
     let mut innermost: &dyn std::error::Error = &error;
     while let Some(source) = innermost.source() {
         innermost = source;
     }
-    let reason = match error.is_timeout() {
-        true => "no answer in time".to_owned(),
-        false => innermost.to_string(),
-    };
-    HubError::Unreachable { host: host(url), reason }
+    innermost.to_string()
 }
 
 /// The host of an address, with its port where that is not the usual one.
-pub(crate) fn host(url: &Url) -> String {
+pub fn host(url: &Url) -> String {
     let host = url.host_str().unwrap_or("the hub");
     url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
 }

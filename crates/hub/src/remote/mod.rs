@@ -13,8 +13,8 @@ mod settings;
 mod tls;
 mod variants;
 
-pub use client::{Hub, connections};
-pub(crate) use client::{host, unreachable};
+pub(crate) use client::unreachable;
+pub use client::{Hub, connections, host, reason};
 pub use error::HubError;
 pub use listing::{GgufFacts, RemoteFile, RepoInfo, RepoSummary};
 pub use providers::Score;

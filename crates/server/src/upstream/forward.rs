@@ -6,6 +6,7 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use http::header::{CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderValue, StatusCode};
+use perch_hub::remote::reason;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
@@ -94,7 +95,7 @@ async fn send(
         request = request.header(http::header::AUTHORIZATION, value);
     }
     let sent = request.body(Value::from(body).to_string()).send().await;
-    sent.map_err(|error| upstream.failed(format_args!("cannot be reached: {}", relay::reason(&error))))
+    sent.map_err(|error| upstream.failed(format_args!("cannot be reached: {}", reason(error))))
 }
 
 /// Passes an answer on.

@@ -10,6 +10,7 @@ mod relay;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use perch_hub::remote::host;
 use perch_protocol::ErrorCode;
 use reqwest::{Client, Url, redirect};
 
@@ -94,15 +95,9 @@ impl Upstream {
         url
     }
 
-    /// Its host, with the port where that is not the usual one.
-    fn host(&self) -> String {
-        let host = self.base.host_str().unwrap_or_default();
-        self.base.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
-    }
-
     /// It did not answer as it should.
     fn failed(&self, what: impl std::fmt::Display) -> ApiError {
-        let message = format!("`{}` runs on {}, which {what}", self.id, self.host());
+        let message = format!("`{}` runs on {}, which {what}", self.id, host(&self.base));
         ApiError::new(ErrorCode::UpstreamUnavailable, message)
     }
 }
@@ -171,7 +166,7 @@ mod tests {
                 upstream.route("chat/completions").as_str(),
                 "http://mac.local:8080/v1/chat/completions"
             );
-            assert_eq!((upstream.host(), upstream.model.as_str()), ("mac.local:8080".into(), "big"));
+            assert_eq!((host(&upstream.base), upstream.model.as_str()), ("mac.local:8080".into(), "big"));
         }
     }
 

@@ -3,6 +3,7 @@
 use axum::body::{Body, Bytes};
 use futures_util::stream;
 use http::header::CONTENT_TYPE;
+use perch_hub::remote::reason;
 use serde_json::Value;
 
 use super::Upstream;
@@ -32,7 +33,7 @@ pub(super) fn body(upstream: Upstream, answer: reqwest::Response, running: Runni
                 None
             }
             Err(error) => {
-                let error = relay.upstream.failed(format_args!("broke off its answer: {}", reason(&error)));
+                let error = relay.upstream.failed(format_args!("broke off its answer: {}", reason(error)));
                 relay.running.failed(&error);
                 match relay.counts.is_stream {
                     true => {
@@ -113,16 +114,4 @@ impl Counts {
         running.prompt(self.prompt);
         running.completed(self.generated);
     }
-}
-
-/// The innermost reason of an error, without the address.
-pub(super) fn reason(error: &reqwest::Error) -> String {
-    if error.is_timeout() {
-        return "no answer in time".to_owned();
-    }
-    let mut innermost: &dyn std::error::Error = error;
-    while let Some(source) = innermost.source() {
-        innermost = source;
-    }
-    innermost.to_string()
 }
