@@ -36,33 +36,30 @@ const SMALL: u64 = 64 << 20;
 /// # Errors
 /// [`LoadError::UnknownBackend`] for a name that none has, [`LoadError::Unavailable`] for one that cannot run here.
 pub(crate) fn choose<'a>(
-    found: &'a [Found],
+    found: impl Fn() -> &'a [Found],
     wanted: Option<&str>,
     checkpoint: &Checkpoint,
-) -> Result<&'a Found, LoadError> {
+) -> Result<Kind, LoadError> {
     match wanted.filter(|name| *name != "auto") {
-        Some(name) => named(found, name),
-        None => {
-            let (format, bytes) = (checkpoint.format(), checkpoint.weights_bytes());
-            let kind =
-                suited(format, bytes, |kind| found.iter().any(|f| f.kind == kind && f.missing.is_none()));
-            named(found, kind.name())
-        }
+        Some(name) => named(found(), name),
+        None => Ok(suited(checkpoint.format(), checkpoint.weights_bytes(), |kind| {
+            found().iter().any(|one| one.kind == kind && one.missing.is_none())
+        })),
     }
 }
 
-fn named<'a>(found: &'a [Found], name: &str) -> Result<&'a Found, LoadError> {
+fn named(found: &[Found], name: &str) -> Result<Kind, LoadError> {
     let Some(one) = found.iter().find(|one| one.kind.name() == name) else {
         let known: Vec<&str> = found.iter().map(|one| one.kind.name()).chain(["auto"]).collect();
         return Err(LoadError::UnknownBackend { name: name.to_owned(), known: known.join(", ") });
     };
     match &one.missing {
-        None => Ok(one),
+        None => Ok(one.kind),
         Some(reason) => Err(LoadError::Unavailable { name: one.kind.name(), reason: reason.clone() }),
     }
 }
 
-/// What suits a model best of what is there.
+/// What suits a model best of what is there. What is there is not asked for a small one: that wakes a graphics processor.
 fn suited(format: Format, weights: u64, here: impl Fn(Kind) -> bool) -> Kind {
     let wanted: &[Kind] = match format {
         _ if weights < SMALL => &[],
@@ -102,7 +99,7 @@ mod tests {
             missing: missing.map(str::to_owned),
         };
         let found = [one(Kind::Cpu, None), one(Kind::Metal, Some("only a Mac has it"))];
-        assert_eq!(named(&found, "cpu").unwrap().kind, Kind::Cpu);
+        assert_eq!(named(&found, "cpu").unwrap(), Kind::Cpu);
         let error = named(&found, "metal").unwrap_err().to_string();
         assert!(error.contains("`metal` cannot run here: only a Mac has it"), "{error}");
         let error = named(&found, "cuda").unwrap_err().to_string();

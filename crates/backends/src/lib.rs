@@ -36,8 +36,8 @@ impl Backends {
         self.found.get_or_init(|| find(self.pool.threads()))
     }
 
-    fn choose(&self, job: &LoadJob) -> Result<&Found, LoadError> {
-        choice::choose(self.found(), job.backend.as_deref(), &job.checkpoint)
+    fn choose(&self, job: &LoadJob) -> Result<Kind, LoadError> {
+        choice::choose(|| self.found(), job.backend.as_deref(), &job.checkpoint)
     }
 }
 
@@ -59,8 +59,8 @@ impl Loader for Backends {
     fn needs(&self, job: &LoadJob) -> Needs {
         let on_cpu = Needs::on_cpu(job);
         // What cannot be chosen is for loading to say.
-        let Ok(found) = self.choose(job) else { return on_cpu };
-        match found.kind {
+        let Ok(kind) = self.choose(job) else { return on_cpu };
+        match kind {
             Kind::Cpu => on_cpu,
             // Weights are copied to the device, as they are stored unless they are rounded.
             Kind::Metal | Kind::Mlx => Needs {
@@ -69,18 +69,18 @@ impl Loader for Backends {
                     Some(_) => on_cpu.weight_bytes,
                 },
                 mapped_bytes: 0,
-                device_limit: found.memory,
-                backend: found.kind.name(),
+                device_limit: self.found().iter().find(|one| one.kind == kind).and_then(|one| one.memory),
+                backend: kind.name(),
                 ..on_cpu
             },
         }
     }
 
     fn load(&self, job: LoadJob) -> BoxFuture<'static, Result<EngineHandle, LoadError>> {
-        let chosen = self.choose(&job).cloned();
+        let chosen = self.choose(&job);
         let pool = self.pool.clone();
         Box::pin(async move {
-            match chosen?.kind {
+            match chosen? {
                 Kind::Cpu => candle(job, pool, DeviceKind::Cpu).await,
                 Kind::Metal => candle(job, pool, DeviceKind::Metal).await,
                 #[cfg(feature = "mlx")]
