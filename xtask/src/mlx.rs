@@ -165,7 +165,7 @@ fn wheel_version(mlx_c: &Path) -> Result<String> {
 
 /// Puts MLX's headers and libraries into `sdk`.
 fn unpack_wheel(version: &str, sdk: &Path) -> Result<()> {
-    let python = setup::clients().python.map_err(anyhow::Error::msg)?;
+    let python = setup::python()?;
     let wheels = sdk.join("wheel");
     let mut pip = Command::new(&python);
     pip.args(["-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps"]);

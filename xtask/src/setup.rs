@@ -29,7 +29,7 @@ pub(crate) fn clients() -> Clients {
     }
 }
 
-fn python() -> Result<PathBuf> {
+pub(crate) fn python() -> Result<PathBuf> {
     let requirements = cache::root().join("tests/sdk/requirements.txt");
     python_with("python", "a Python environment with the official clients", &requirements)
 }
