@@ -14,7 +14,7 @@ from pathlib import Path
 PATH = Path(__file__).parent / "facts.txt"
 BLIND = Path(__file__).parent / "blind.txt"
 MOST_WORDS = 45
-LEAST_ASKED, MOST_ASKED, HELD_OUT = 9, 24, 2
+LEAST_ASKED, MOST_ASKED, HELD_OUT = 9, 48, 2
 STOP_WORDS = set("""a an the is are am do does did can could would should will may must i me my you your it its to of in on for with
 and or what which how when where why who there this that these be been if have has had get got was were not no any from as at by
 perch so us we he they them then than""".split())
