@@ -49,8 +49,10 @@ pub(crate) struct Attention {
 
 /// What every layer of a step needs.
 pub(crate) struct Pass<'a> {
-    /// The tokens.
+    /// Which tokens go where.
     pub(crate) batch: &'a Batch,
+    /// The tokens, `[tokens]`: those of the batch, or what has been drawn and is not read yet.
+    pub(crate) tokens: Array,
     /// Their positions, `[tokens]`.
     pub(crate) positions: Array,
     /// The model's rotary tables.

@@ -81,7 +81,7 @@ impl Decoder {
     /// `None` if there are none. Nothing is computed yet.
     pub(crate) fn forward(&self, pass: &mut Pass<'_>) -> Result<Option<Array>> {
         let batch = pass.batch;
-        let mut x = self.embed(batch)?;
+        let mut x = self.embed(pass)?;
         for (i, layer) in self.layers.iter().enumerate() {
             let mut mixed = layer.attention.forward(pass, i, &norm(&layer.pre_mixer, &x)?)?;
             if i + 1 == self.layers.len() {
@@ -103,8 +103,8 @@ impl Decoder {
         self.head.forward(&self.final_norm.forward(&x)?).map(Some)
     }
 
-    fn embed(&self, batch: &Batch) -> Result<Array> {
-        let x = self.tokens.lookup(&indices(&batch.tokens), self.dtype)?;
+    fn embed(&self, pass: &Pass<'_>) -> Result<Array> {
+        let x = self.tokens.lookup(&pass.tokens, self.dtype)?;
         let x = if self.embedding_scale == 1.0 {
             x
         } else {
@@ -112,7 +112,7 @@ impl Decoder {
         };
         match &self.positions {
             Some(table) => {
-                let positions: Vec<u32> = batch.positions().map(|position| position as u32).collect();
+                let positions: Vec<u32> = pass.batch.positions().map(|position| position as u32).collect();
                 x.add(table.lookup(&indices(&positions), self.dtype)?)
             }
             None => Ok(x),
@@ -143,6 +143,7 @@ fn select(batch: &Batch, x: Array) -> Result<Array> {
     if batch.wanted.len() == batch.tokens.len() { Ok(x) } else { x.take_axis(indices(&batch.wanted), 0) }
 }
 
-fn indices(rows: &[u32]) -> Array {
+/// Numbers of rows, `[n]`.
+pub(crate) fn indices(rows: &[u32]) -> Array {
     Array::from_slice(rows, &[dim(rows.len())])
 }

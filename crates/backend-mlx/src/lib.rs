@@ -8,9 +8,11 @@
 
 #![cfg(feature = "mlx")]
 
+mod ahead;
 mod attention;
 mod decoder;
 mod device;
+mod draw;
 mod kv;
 mod linear;
 mod load;
@@ -25,7 +27,7 @@ mod weights;
 
 use std::sync::Arc;
 
-use perch_engine::{Backend, BackendError, BlockId, Limits, Run, SeqId};
+use perch_engine::{Backend, BackendError, BlockId, Draw, Limits, Run, SeqId};
 use perch_model::Checkpoint;
 
 pub use device::{Gpu, gpu, memory};
@@ -69,11 +71,17 @@ impl Backend for MlxBackend {
     }
 
     fn truncate(&mut self, seq: SeqId, len: usize) -> Result<(), BackendError> {
-        self.model.ask(move |model| model.kv(|kv| kv.truncate(seq, len)))
+        self.model.ask(move |model| {
+            model.turn_back(seq);
+            model.kv(|kv| kv.truncate(seq, len))
+        })
     }
 
     fn close(&mut self, seq: SeqId) {
-        self.model.tell(move |model| model.kv(|kv| kv.close(seq)));
+        self.model.tell(move |model| {
+            model.turn_back(seq);
+            model.kv(|kv| kv.close(seq));
+        });
     }
 
     fn save(&mut self, seq: SeqId, index: usize, block: BlockId) -> Result<(), BackendError> {
@@ -87,6 +95,16 @@ impl Backend for MlxBackend {
     fn forward(&mut self, batch: &[Run<'_>]) -> Result<Vec<f32>, BackendError> {
         let runs: Vec<OwnedRun> = batch.iter().map(OwnedRun::new).collect();
         self.model.ask(move |model| model.forward(&runs))
+    }
+
+    fn draws(&self) -> bool {
+        true
+    }
+
+    fn forward_drawn(&mut self, batch: &[Run<'_>], draws: &[Draw]) -> Result<Vec<Option<u32>>, BackendError> {
+        let runs: Vec<OwnedRun> = batch.iter().map(OwnedRun::new).collect();
+        let draws = draws.to_vec();
+        self.model.ask(move |model| model.forward_drawn(&runs, &draws))
     }
 
     fn trim(&mut self) {

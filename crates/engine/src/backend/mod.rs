@@ -13,8 +13,10 @@
 //! - memory stays within what the engine's ledger expects: see [`Limits::shares_blocks`].
 
 pub mod batch;
+mod draw;
 pub mod kv;
 
+pub use draw::Draw;
 use thiserror::Error;
 
 /// Names a sequence within one backend. Chosen by the engine, never used twice at the same time.
@@ -106,6 +108,22 @@ pub trait Backend {
     /// Runs the new tokens of every run in one pass and appends their KV. Returns the wanted rows of logits, `f32`,
     /// `[rows, vocab_size]` flattened, in the order of the runs and of their tokens.
     fn forward(&mut self, batch: &[Run<'_>]) -> Result<Vec<f32>, BackendError>;
+
+    /// Whether [`Backend::forward_drawn`] works: logits need not leave the device to become tokens.
+    fn draws(&self) -> bool {
+        false
+    }
+
+    /// As [`Backend::forward`], and draws the token after each run that wants its last row: `draws` in the order of those
+    /// runs; no run wants all. `None` stands for a row without a finite logit.
+    ///
+    /// The backend may go ahead: where each draw says what comes [`Draw::then`], it may begin the pass that runs the drawn
+    /// tokens before this one is read. What it has computed ahead is not yet part of a sequence, and is dropped in silence
+    /// where the engine goes another way.
+    fn forward_drawn(&mut self, batch: &[Run<'_>], draws: &[Draw]) -> Result<Vec<Option<u32>>, BackendError> {
+        let _ = (batch, draws);
+        Err(BackendError::Invalid("this backend does not draw".to_owned()))
+    }
 
     /// Returns unused memory to the system; called when the engine has been idle for a moment.
     fn trim(&mut self) {}

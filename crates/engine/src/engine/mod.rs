@@ -18,12 +18,18 @@ use crate::sampler::Workspace;
 use crate::scheduler::{Action, NewSequence, Order, PlannedRun, Scheduler};
 use crate::validate::effective_limits;
 use crate::{
-    Backend, BackendError, EngineConfig, EngineError, EngineStats, Event, Limits, Run, SeqId, Wanted,
+    Backend, BackendError, Draw, EngineConfig, EngineError, EngineStats, Event, Limits, Run, SeqId, Wanted,
 };
 
 /// The backend cannot go on.
 #[derive(Debug)]
 pub(crate) struct Fatal(pub(crate) String);
+
+/// What a pass has come to.
+enum Passed {
+    Logits(Vec<f32>),
+    Tokens(Vec<Option<u32>>),
+}
 
 /// Totals since the engine started.
 #[derive(Debug, Clone, Copy, Default)]
@@ -247,8 +253,14 @@ impl Engine {
             })
             .collect();
         self.totals.steps += 1;
-        match backend.forward(&batch) {
-            Ok(logits) => self.take_results(&runs, logits),
+        let draws = if backend.draws() { self.draws(&runs) } else { None };
+        let passed = match &draws {
+            Some(draws) => backend.forward_drawn(&batch, draws).map(Passed::Tokens),
+            None => backend.forward(&batch).map(Passed::Logits),
+        };
+        match passed {
+            Ok(Passed::Logits(logits)) => self.take_logits(&runs, logits),
+            Ok(Passed::Tokens(tokens)) => self.take_tokens(&runs, tokens),
             Err(BackendError::Fatal(message)) => Err(Fatal(message)),
             Err(error @ BackendError::OutOfMemory(_)) => {
                 self.out_of_memory(None, error);
@@ -261,6 +273,16 @@ impl Engine {
             // One of them is to blame: alone, each shows whether it is the one.
             Err(_) => runs.into_iter().try_for_each(|run| self.run(backend, vec![run])),
         }
+    }
+
+    /// How the backend is to draw what these runs lead to; `None` where one of them needs its logits here.
+    fn draws(&self, runs: &[PlannedRun]) -> Option<Vec<Draw>> {
+        let to_draw = runs.iter().filter(|run| run.wanted != Wanted::None);
+        let draw = |run: &PlannedRun| {
+            let choice = self.choices.get(&run.seq).filter(|_| run.wanted == Wanted::Last)?;
+            self.requests.get(&choice.arrival)?.draw(choice)
+        };
+        to_draw.map(draw).collect()
     }
 
     /// Rows of logits of a run.

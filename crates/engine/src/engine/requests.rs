@@ -9,8 +9,8 @@ use tokio::sync::mpsc::UnboundedSender;
 use crate::sampler::Sampler;
 use crate::shared::QueueSlot;
 use crate::{
-    Constraint, ConstraintFactory, EngineError, Event, FinishReason, GenerateRequest, LogProbs, Sampling,
-    SeqId,
+    Constraint, ConstraintFactory, Draw, EngineError, Event, FinishReason, GenerateRequest, LogProbs,
+    Sampling, SeqId,
 };
 
 /// A request on its way into the engine: validated, with the channel back and its place in the queue.
@@ -94,6 +94,15 @@ impl Request {
     /// Whether nobody reads its events any more.
     pub(crate) fn is_abandoned(&self) -> bool {
         self.events.is_closed()
+    }
+
+    /// How a backend may draw the next token of a choice by itself; `None` where the engine needs the logits.
+    pub(crate) fn draw(&self, choice: &Choice) -> Option<Draw> {
+        let forks = !self.prefilled && (self.n > 1 || self.max_tokens == 0);
+        if forks || choice.constraint.is_some() || self.logprobs.is_some() {
+            return None;
+        }
+        choice.sampler.as_draw(choice.generated + 1 >= self.max_tokens)
     }
 
     /// Whether `token` ends a choice without being part of it.

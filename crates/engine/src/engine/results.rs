@@ -4,20 +4,47 @@ use super::requests::guarded;
 use super::{Engine, Fatal};
 use crate::sampler::Scores;
 use crate::scheduler::{Order, PlannedRun};
-use crate::{EngineError, Event, FinishReason, SeqId, Wanted};
+use crate::{EngineError, Event, FinishReason, LogProbs, SeqId, Wanted};
 
 impl Engine {
+    /// Advances all runs of a pass, then takes the tokens that the backend drew.
+    pub(super) fn take_tokens(&mut self, runs: &[PlannedRun], tokens: Vec<Option<u32>>) -> Result<(), Fatal> {
+        let drawn = runs.iter().filter(|run| run.wanted == Wanted::Last);
+        let expected = drawn.clone().count();
+        if tokens.len() != expected {
+            return Err(Fatal(format!("the backend drew {} tokens, not {expected}", tokens.len())));
+        }
+        self.advance(runs);
+        for (run, token) in drawn.zip(tokens) {
+            let Some(choice) = self.choices.get_mut(&run.seq) else { continue };
+            let arrival = choice.arrival;
+            choice.sampler.drawn();
+            match token {
+                Some(token) => {
+                    self.prefilled(arrival);
+                    self.take_token(run.seq, token, None);
+                }
+                None => self.fail(arrival, no_finite_logit()),
+            }
+        }
+        Ok(())
+    }
+
+    fn advance(&mut self, runs: &[PlannedRun]) {
+        for run in runs {
+            self.totals.prefilled_tokens += (run.len - usize::from(run.wanted != Wanted::None)) as u64;
+            self.scheduler.advance(run);
+        }
+    }
+
     /// Advances all runs of a pass, then draws from their logits.
-    pub(super) fn take_results(&mut self, runs: &[PlannedRun], mut logits: Vec<f32>) -> Result<(), Fatal> {
+    pub(super) fn take_logits(&mut self, runs: &[PlannedRun], mut logits: Vec<f32>) -> Result<(), Fatal> {
         let vocab = self.limits.vocab_size;
         let expected = runs.iter().map(Self::rows).sum::<usize>() * vocab;
         if logits.len() != expected {
             return Err(Fatal(format!("the backend returned {} logits, not {expected}", logits.len())));
         }
-        for run in runs {
-            self.totals.prefilled_tokens += (run.len - usize::from(run.wanted != Wanted::None)) as u64;
-            self.scheduler.advance(run);
-        }
+        self.advance(runs);
         let mut rest = &mut logits[..];
         for run in runs {
             let (rows, others) = rest.split_at_mut(Self::rows(run) * vocab);
@@ -58,14 +85,9 @@ impl Engine {
     /// choices too.
     fn take_last_row(&mut self, id: SeqId, row: &mut [f32]) -> Result<(), EngineError> {
         let arrival = self.choices[&id].arrival;
-        let Some(request) = self.requests.get_mut(&arrival) else { return Ok(()) };
         let mut forked = Vec::new();
-        if !request.prefilled {
-            request.prefilled = true;
-            self.totals.prompt_tokens += request.prompt_len as u64;
-            let prompt_logprobs = std::mem::take(&mut request.scores);
-            let cached_tokens = request.cached_tokens.unwrap_or(0);
-            request.send(Event::Prefilled { cached_tokens, prompt_logprobs });
+        if self.prefilled(arrival) {
+            let Some(request) = self.requests.get(&arrival) else { return Ok(()) };
             if request.max_tokens == 0 {
                 let (reason, generated) = (FinishReason::Length, 0);
                 (1..request.n).for_each(|choice| request.send(Event::Finished { choice, reason, generated }));
@@ -86,6 +108,19 @@ impl Engine {
         self.draw(id, row)
     }
 
+    /// A request's prompt has been computed; false where that is known already.
+    fn prefilled(&mut self, arrival: u64) -> bool {
+        let Some(request) = self.requests.get_mut(&arrival).filter(|request| !request.prefilled) else {
+            return false;
+        };
+        request.prefilled = true;
+        self.totals.prompt_tokens += request.prompt_len as u64;
+        let prompt_logprobs = std::mem::take(&mut request.scores);
+        let cached_tokens = request.cached_tokens.unwrap_or(0);
+        request.send(Event::Prefilled { cached_tokens, prompt_logprobs });
+        true
+    }
+
     /// Adds the other choices of a request whose prompt has just been computed. Returns those that run at once.
     fn fork_choices(&mut self, from: SeqId, arrival: u64) -> Result<Vec<SeqId>, EngineError> {
         let mut forked = Vec::new();
@@ -100,7 +135,7 @@ impl Engine {
         Ok(forked)
     }
 
-    /// Draws a choice's next token and sends it, or its ending.
+    /// Draws a choice's next token from its row, and takes it.
     fn draw(&mut self, id: SeqId, row: &mut [f32]) -> Result<(), EngineError> {
         let Some(choice) = self.choices.get_mut(&id) else { return Ok(()) };
         let Some(request) = self.requests.get(&choice.arrival) else { return Ok(()) };
@@ -117,6 +152,14 @@ impl Engine {
                 Ok(drawn)
             })?,
         };
+        self.take_token(id, token, logprobs);
+        Ok(())
+    }
+
+    /// Takes a choice's next token: sends it, or its ending.
+    fn take_token(&mut self, id: SeqId, token: u32, logprobs: Option<LogProbs>) {
+        let Some(choice) = self.choices.get_mut(&id) else { return };
+        let Some(request) = self.requests.get(&choice.arrival) else { return };
         choice.generated += 1;
         self.totals.generated_tokens += 1;
         let ending = request.ending(choice, token);
@@ -127,7 +170,6 @@ impl Engine {
             Some(reason) => self.finish(id, reason),
             None => self.scheduler.push(id, token),
         }
-        Ok(())
     }
 
     /// Ends a choice, and the request with its last one.

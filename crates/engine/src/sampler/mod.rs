@@ -21,7 +21,7 @@ pub(crate) use logprobs::Scores;
 pub(crate) use select::Maxima;
 use softmax::{Weights, exp};
 
-use crate::{LogProbs, Sampling, TokenMask};
+use crate::{Draw, LogProbs, Sampling, TokenMask};
 
 /// How many of the best tokens are tried first when top-p has to search the whole vocabulary.
 const NUCLEUS_GUESS: usize = 64;
@@ -87,21 +87,46 @@ impl Sampler {
         mask: Option<&TokenMask>,
         space: &mut Workspace,
     ) -> Option<u32> {
-        let max = self.prepare(row, mask, space)?;
-        let token = if self.params.temperature < COLDEST {
-            space.maxima.position(row, max)? as u32
-        } else {
-            let u = self.uniform();
-            self.draw_at(u, row, max, space)?
-        };
+        self.prepare(row, mask);
+        let at = if self.is_greedy() { 0.0 } else { uniform(&mut self.rng) };
+        let token = pick(&self.draw_of(at, None), row, space)?;
         if self.has_penalties() {
             *self.generated.entry(token).or_insert(0) += 1;
         }
         Some(token)
     }
 
-    /// Bias, penalties and mask; returns the greatest logit.
-    fn prepare(&self, row: &mut [f32], mask: Option<&TokenMask>, space: &mut Workspace) -> Option<f32> {
+    /// How a backend may draw the next token in place of [`Sampler::draw`], and the one after it unless this is the `last`.
+    /// `None` where that depends on more than the logits. What was drawn so is to be told by [`Sampler::drawn`].
+    pub(crate) fn as_draw(&self, last: bool) -> Option<Draw> {
+        if self.has_penalties() || !self.params.logit_bias.is_empty() {
+            return None;
+        }
+        let mut coming = self.rng.clone();
+        let mut next = || if self.is_greedy() { 0.0 } else { uniform(&mut coming) };
+        let at = next();
+        Some(self.draw_of(at, (!last).then(next)))
+    }
+
+    /// A backend has drawn the next token, as [`Sampler::as_draw`] says.
+    pub(crate) fn drawn(&mut self) {
+        if !self.is_greedy() {
+            uniform(&mut self.rng);
+        }
+    }
+
+    fn is_greedy(&self) -> bool {
+        self.params.temperature < COLDEST
+    }
+
+    fn draw_of(&self, at: f64, then: Option<f64>) -> Draw {
+        let p = &self.params;
+        let temperature = if self.is_greedy() { 0.0 } else { p.temperature };
+        Draw { temperature, top_k: p.top_k, top_p: p.top_p, min_p: p.min_p, at, then }
+    }
+
+    /// Bias, penalties and mask.
+    fn prepare(&self, row: &mut [f32], mask: Option<&TokenMask>) {
         for &(token, bias) in &self.params.logit_bias {
             if let Some(logit) = row.get_mut(token as usize) {
                 *logit += bias;
@@ -113,13 +138,6 @@ impl Sampler {
         if let Some(mask) = mask {
             mask.apply(row);
         }
-        let mut max = space.maxima.read(row);
-        if max == f32::INFINITY {
-            // Differences to infinity are not numbers; the greatest finite value stands for it.
-            row.iter_mut().filter(|x| **x == f32::INFINITY).for_each(|x| *x = f32::MAX);
-            max = space.maxima.read(row);
-        }
-        (max > f32::NEG_INFINITY).then_some(max)
     }
 
     fn has_penalties(&self) -> bool {
@@ -145,64 +163,75 @@ impl Sampler {
             }
         }
     }
+}
 
-    /// A number in [0, 1).
-    fn uniform(&mut self) -> f64 {
-        (self.rng.next_u64() >> 11) as f64 / (1u64 << 53) as f64
+/// Draws a token from `row`. `None` when none is left to draw.
+pub(crate) fn pick(draw: &Draw, row: &mut [f32], space: &mut Workspace) -> Option<u32> {
+    let mut max = space.maxima.read(row);
+    if max == f32::INFINITY {
+        // Differences to infinity are not numbers; the greatest finite value stands for it.
+        row.iter_mut().filter(|x| **x == f32::INFINITY).for_each(|x| *x = f32::MAX);
+        max = space.maxima.read(row);
     }
-
-    fn draw_at(&self, u: f64, row: &[f32], max: f32, space: &mut Workspace) -> Option<u32> {
-        let p = &self.params;
-        if (p.top_k == 0 || p.top_k >= row.len()) && p.top_p >= 1.0 && p.min_p == 0.0 {
-            let scale = p.temperature.recip();
-            let total = space.weights.read(row, max, scale);
-            return space.weights.position(row, max, scale, u * total).map(|i| i as u32);
-        }
-        let total = self.keep_best(row, max, space);
-        let mut left = u * total;
-        for &(token, weight) in &space.best {
-            left -= f64::from(weight);
-            if left < 0.0 {
-                return Some(token);
-            }
-        }
-        space.best.last().map(|&(token, _)| token)
+    if max == f32::NEG_INFINITY {
+        return None;
     }
+    if draw.is_greedy() {
+        return space.maxima.position(row, max).map(|i| i as u32);
+    }
+    if !draw.cuts(row.len()) {
+        let scale = draw.temperature.recip();
+        let total = space.weights.read(row, max, scale);
+        return space.weights.position(row, max, scale, draw.at * total).map(|i| i as u32);
+    }
+    let total = keep_best(draw, row, max, space);
+    let mut left = draw.at * total;
+    for &(token, weight) in &space.best {
+        left -= f64::from(weight);
+        if left < 0.0 {
+            return Some(token);
+        }
+    }
+    space.best.last().map(|&(token, _)| token)
+}
 
-    /// Fills `space.best` with the tokens that top-k, top-p and min-p leave, best first, and their weights (that of the
-    /// best is 1); returns the sum of the weights.
-    fn keep_best(&self, row: &[f32], max: f32, space: &mut Workspace) -> f64 {
-        let p = &self.params;
-        let scale = p.temperature.recip();
-        let weigh = |best: &mut Vec<(u32, f32)>| {
-            best.iter_mut().for_each(|(_, x)| *x = exp((*x - max) * scale));
-        };
-        let Workspace { maxima, weights, best, .. } = space;
-        if p.top_k > 0 && p.top_k < row.len() {
-            maxima.top(row, p.top_k, best);
+/// Fills `space.best` with the tokens that top-k, top-p and min-p leave, best first, and their weights (that of the
+/// best is 1); returns the sum of the weights.
+fn keep_best(draw: &Draw, row: &[f32], max: f32, space: &mut Workspace) -> f64 {
+    let scale = draw.temperature.recip();
+    let weigh = |best: &mut Vec<(u32, f32)>| {
+        best.iter_mut().for_each(|(_, x)| *x = exp((*x - max) * scale));
+    };
+    let Workspace { maxima, weights, best, .. } = space;
+    if draw.top_k > 0 && draw.top_k < row.len() {
+        maxima.top(row, draw.top_k, best);
+        weigh(best);
+        let total = best.iter().map(|&(_, w)| f64::from(w)).sum();
+        cut_nucleus(best, draw.top_p, total);
+    } else if draw.top_p < 1.0 {
+        let total = weights.read(row, max, scale);
+        let mut guess = NUCLEUS_GUESS;
+        loop {
+            maxima.top(row, guess, best);
             weigh(best);
-            let total = best.iter().map(|&(_, w)| f64::from(w)).sum();
-            cut_nucleus(best, p.top_p, total);
-        } else if p.top_p < 1.0 {
-            let total = weights.read(row, max, scale);
-            let mut guess = NUCLEUS_GUESS;
-            loop {
-                maxima.top(row, guess, best);
-                weigh(best);
-                if cut_nucleus(best, p.top_p, total) || guess >= row.len() {
-                    break;
-                }
-                guess *= 8;
+            if cut_nucleus(best, draw.top_p, total) || guess >= row.len() {
+                break;
             }
-        } else {
-            best.clear();
-            maxima.at_least(row, max + p.min_p.ln() * p.temperature * 1.001, best);
-            best.sort_unstable_by(select::descending);
-            weigh(best);
+            guess *= 8;
         }
-        best.retain(|&(_, weight)| weight >= p.min_p);
-        best.iter().map(|&(_, w)| f64::from(w)).sum()
+    } else {
+        best.clear();
+        maxima.at_least(row, max + draw.min_p.ln() * draw.temperature * 1.001, best);
+        best.sort_unstable_by(select::descending);
+        weigh(best);
     }
+    best.retain(|&(_, weight)| weight >= draw.min_p);
+    best.iter().map(|&(_, w)| f64::from(w)).sum()
+}
+
+/// A number in [0, 1).
+fn uniform(rng: &mut ChaCha8Rng) -> f64 {
+    (rng.next_u64() >> 11) as f64 / (1u64 << 53) as f64
 }
 
 /// Cuts `best` after the first token with which the weights reach `top_p` of `total`. False when they never do.

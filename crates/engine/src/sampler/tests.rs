@@ -34,23 +34,24 @@ fn params_of(case: &Value) -> Sampling {
 }
 
 /// The sampler of a golden case after its generated tokens, and its prepared row.
-fn prepared(case: &Value) -> (Sampler, Vec<f32>, f32, Workspace) {
+fn prepared(case: &Value) -> (Sampler, Vec<f32>) {
     let mut s = sampler(params_of(case), &ids(&case["prompt"]));
     for token in ids(&case["generated"]) {
         *s.generated.entry(token).or_insert(0) += 1;
     }
-    let mut space = Workspace::default();
     let mut row = floats(&case["logits"]);
-    let max = s.prepare(&mut row, None, &mut space).unwrap();
-    (s, row, max, space)
+    s.prepare(&mut row, None);
+    (s, row)
 }
 
 #[test]
 fn the_tokens_kept_and_their_probabilities_are_those_of_transformers() {
     let goldens: Value = serde_json::from_str(WARPERS).unwrap();
     for (i, case) in goldens["cases"].as_array().unwrap().iter().enumerate() {
-        let (s, row, max, mut space) = prepared(case);
-        let total = s.keep_best(&row, max, &mut space);
+        let (s, row) = prepared(case);
+        let mut space = Workspace::default();
+        let max = space.maxima.read(&row);
+        let total = keep_best(&s.draw_of(0.0, None), &row, max, &mut space);
         let expected = case["kept"].as_array().unwrap();
         assert_eq!(space.best.len(), expected.len(), "case {i}: number of tokens kept");
         for (&(token, weight), pair) in space.best.iter().zip(expected) {
@@ -66,11 +67,13 @@ fn tokens_are_drawn_as_often_as_their_probability_says() {
     let goldens: Value = serde_json::from_str(WARPERS).unwrap();
     const DRAWS: u64 = 3_000;
     for (i, case) in goldens["cases"].as_array().unwrap().iter().enumerate() {
-        let (mut s, row, max, mut space) = prepared(case);
+        let (mut s, mut row) = prepared(case);
+        let mut space = Workspace::default();
         let mut counts: HashMap<u32, f64> = HashMap::new();
         for _ in 0..DRAWS {
-            let u = s.uniform();
-            *counts.entry(s.draw_at(u, &row, max, &mut space).unwrap()).or_default() += 1.0;
+            let at = uniform(&mut s.rng);
+            let draw = s.draw_of(at, None);
+            *counts.entry(pick(&draw, &mut row, &mut space).unwrap()).or_default() += 1.0;
         }
         // Pearson's chi-square over the tokens that are expected often enough; its mean is the degrees of freedom.
         let (mut chi, mut degrees) = (0.0, 0.0);
@@ -126,7 +129,7 @@ fn presence_and_frequency_penalties_follow_openais_formula_and_spare_the_prompt(
     let mut s = sampler(params, &[0]);
     s.generated = HashMap::from([(1, 1), (2, 3)]);
     let mut row = [1.0; 4];
-    s.prepare(&mut row, None, &mut Workspace::default()).unwrap();
+    s.prepare(&mut row, None);
     assert_eq!(row, [1.0, 1.0 - 0.25 - 0.5, 1.0 - 3.0 * 0.25 - 0.5, 1.0]);
 }
 
@@ -138,7 +141,7 @@ fn bias_comes_before_penalties_and_the_mask_after_both() {
     let mut mask = TokenMask::none(4);
     [0, 1, 3].iter().for_each(|&t| mask.allow(t));
     let mut row = [1.0, 2.0, 3.0, -1.0];
-    assert_eq!(s.prepare(&mut row, Some(&mask), &mut Workspace::default()), Some(2.0));
+    s.prepare(&mut row, Some(&mask));
     assert_eq!(row, [1.0, (2.0 + 2.0) / 2.0, f32::NEG_INFINITY, -2.0]);
 }
 
@@ -160,6 +163,35 @@ fn the_same_seed_draws_the_same_tokens_and_choices_differ() {
     assert_ne!(text(7, 0), text(7, 1));
     assert_eq!(text(7, 1), text(8, 0), "choice i of n uses seed + i");
     assert_eq!(text(u64::MAX, 1), text(0, 0), "the greatest seed does not overflow");
+}
+
+#[test]
+fn a_backend_is_told_to_draw_what_the_sampler_would() {
+    let mut rows = ChaCha8Rng::seed_from_u64(5);
+    for (temperature, top_p) in [(0.0, 1.0), (0.9, 1.0), (1.2, 0.8)] {
+        let params = Arc::new(Sampling { temperature, top_p, ..Sampling::default() });
+        let mut here = Sampler::new(params.clone(), Arc::default(), 11, 0);
+        let mut there = Sampler::new(params, Arc::default(), 11, 0);
+        let mut space = Workspace::default();
+        let mut announced = None;
+        for step in 0..50 {
+            let row: Vec<f32> = (0..60).map(|_| uniform(&mut rows) as f32 * 8.0).collect();
+            let draw = there.as_draw(step == 49).unwrap();
+            assert_eq!(announced.unwrap_or(draw.at), draw.at, "what was announced is drawn");
+            announced = draw.then;
+            there.drawn();
+            let token = here.draw(&mut row.clone(), None, &mut space);
+            assert_eq!(pick(&draw, &mut row.clone(), &mut space), token);
+        }
+        assert_eq!(announced, None, "nothing comes after the last");
+    }
+    for params in [
+        Sampling { frequency_penalty: 0.1, ..Sampling::default() },
+        Sampling { repetition_penalty: 1.1, ..Sampling::default() },
+        Sampling { logit_bias: vec![(1, 1.0)], ..Sampling::default() },
+    ] {
+        assert_eq!(sampler(params, &[]).as_draw(false), None, "more than the logits decides");
+    }
 }
 
 #[test]

@@ -9,8 +9,8 @@
 //! Conformance::new(tiny_model, 0.0).all(3);
 //! ```
 
-use crate::testing::Workload;
-use crate::{Backend, BackendError, BlockId, Limits, Run, SeqId, Wanted};
+use crate::testing::{Workload, pick};
+use crate::{Backend, BackendError, BlockId, Draw, Limits, Run, SeqId, Wanted};
 
 /// The suite for the backends that `make` builds.
 pub struct Conformance<F> {
@@ -33,6 +33,7 @@ impl<B: Backend, F: Fn() -> B> Conformance<F> {
         self.saved_blocks_equal_computed_ones();
         self.forks_equal_their_origin();
         self.truncated_sequences_go_on_as_if_new();
+        self.drawn_tokens_are_those_of_the_logits();
         self.errors_change_nothing();
         self.unknown_ids_are_closed_and_forgotten_in_silence();
         self.workloads_equal_sequential_runs(0..workloads);
@@ -154,6 +155,77 @@ impl<B: Backend, F: Fn() -> B> Conformance<F> {
         t.same(&row, &whole, "a truncated sequence");
     }
 
+    /// A backend that draws gives the tokens that its logits give, also where sequences come and go, are cut, or go another
+    /// way than what was drawn.
+    pub fn drawn_tokens_are_those_of_the_logits(&self) {
+        // The oracle is a backend of its own: to ask this one for logits ends what it has begun ahead.
+        let (mut t, mut oracle) = (self.bench(), self.bench());
+        if !t.backend.draws() {
+            return;
+        }
+        let mut texts: Vec<Vec<u32>> = (0..4).map(|i| t.prompt(20 + i, 3 + 11 * i as usize)).collect();
+        let mut computed = [0; 4];
+        let seqs: Vec<SeqId> = (0..4).map(SeqId).collect();
+        seqs.iter().for_each(|&seq| t.open(seq, &[]));
+        for step in 0..24_usize {
+            match step {
+                // The token after a cut is another one than was drawn there.
+                6 => {
+                    let len = texts[0].len() - 4;
+                    t.backend.truncate(seqs[0], len).expect("an open sequence can be cut");
+                    (computed[0], texts[0]) = (len, [&texts[0][..len], &[1]].concat());
+                }
+                9 => *texts[1].last_mut().expect("a text is not empty") ^= 1,
+                12 => {
+                    t.backend.close(seqs[2]);
+                    t.open(seqs[2], &[]);
+                    (computed[2], texts[2]) = (0, t.prompt(30, t.block + 4));
+                }
+                // The engine asks for logits in between.
+                15 => {
+                    let row = t.run(seqs[3], computed[3], &texts[3][computed[3]..], Wanted::Last);
+                    let expected = oracle.alone(&texts[3]);
+                    t.same(&row, &expected, "logits between drawn tokens");
+                    computed[3] = texts[3].len();
+                    texts[3].push(2);
+                }
+                _ => {}
+            }
+            // Now and then one sits out; a long prompt goes in two chunks.
+            let runs: Vec<(usize, usize)> = (0..4)
+                .filter(|i| (step + i) % 7 != 0)
+                .map(|i| {
+                    (i, if texts[i].len() - computed[i] > 20 { 15 } else { texts[i].len() - computed[i] })
+                })
+                .collect();
+            let is_last = |&(i, len): &(usize, usize)| computed[i] + len == texts[i].len();
+            // One that might have ended now and then is not said to go on.
+            let draw = |&(i, _): &(usize, usize)| t.draw(i, texts[i].len(), step % 6 != 5 || i != 0);
+            let draws: Vec<Draw> = runs.iter().filter(|run| is_last(run)).map(draw).collect();
+            let batch: Vec<Run<'_>> = runs
+                .iter()
+                .map(|&(i, len)| Run {
+                    seq: seqs[i],
+                    tokens: &texts[i][computed[i]..computed[i] + len],
+                    position: computed[i],
+                    wanted: if is_last(&(i, len)) { Wanted::Last } else { Wanted::None },
+                })
+                .collect();
+            let tokens = t.backend.forward_drawn(&batch, &draws).expect("a valid batch must run");
+            assert_eq!(tokens.len(), draws.len(), "one token for each draw");
+            let drawn: Vec<usize> = runs.iter().filter(|run| is_last(run)).map(|run| run.0).collect();
+            for &(i, len) in &runs {
+                computed[i] += len;
+            }
+            for ((i, draw), token) in drawn.into_iter().zip(draws).zip(tokens) {
+                let mut row = oracle.alone(&texts[i]);
+                let expected = pick(&draw, &mut row);
+                assert_eq!(token, expected, "step {step}: a token of sequence {i}, drawn by {draw:?}");
+                texts[i].extend(token);
+            }
+        }
+    }
+
     /// Invalid calls are refused with `Invalid`, and what was there goes on as before.
     pub fn errors_change_nothing(&self) {
         let mut t = self.bench();
@@ -229,6 +301,17 @@ impl<B: Backend> Bench<B> {
     fn prompt(&self, kind: u32, len: usize) -> Vec<u32> {
         let token = |i: u32| (i.wrapping_mul(2_654_435_761) ^ kind.wrapping_mul(40_503)) >> 7;
         (1..=len as u32).map(|i| token(i) % self.limits.vocab_size as u32).collect()
+    }
+
+    /// How the token at `position` of sequence `kind` is drawn.
+    fn draw(&self, kind: usize, position: usize, goes_on: bool) -> Draw {
+        let place = |position: usize| {
+            f64::from((position as u32).wrapping_mul(2_654_435_761) >> 8) / f64::from(1 << 24)
+        };
+        let (temperature, top_k, top_p, min_p) =
+            [(0.0, 0, 1.0, 0.0), (1.0, 0, 1.0, 0.0), (0.8, 20, 0.9, 0.0), (1.2, 0, 1.0, 0.1)][kind];
+        let then = goes_on.then(|| place(position + 1));
+        Draw { temperature, top_k, top_p, min_p, at: place(position), then }
     }
 
     fn open(&mut self, seq: SeqId, prefix: &[BlockId]) {

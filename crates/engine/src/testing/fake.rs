@@ -12,7 +12,8 @@ use std::rc::Rc;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use crate::{Backend, BackendError, BlockId, Limits, Run, SeqId, Wanted};
+use crate::sampler::{Workspace, pick};
+use crate::{Backend, BackendError, BlockId, Draw, Limits, Run, SeqId, Wanted};
 
 /// What a fake model is like. Start from `default()` and change what matters.
 #[derive(Debug, Clone, PartialEq)]
@@ -29,6 +30,8 @@ pub struct FakeModel {
     pub faults: Vec<(u64, Fault)>,
     /// A run with this token is invalid.
     pub poison: Option<u32>,
+    /// Whether it draws tokens itself.
+    pub draws: bool,
 }
 
 /// What a forward pass can come to, instead of logits.
@@ -62,6 +65,7 @@ impl Default for FakeModel {
             token_delay: Duration::ZERO,
             faults: Vec::new(),
             poison: None,
+            draws: false,
         }
     }
 }
@@ -144,13 +148,20 @@ pub struct FakeBackend {
     blocks: HashMap<BlockId, Rc<Block>>,
     /// Distinct blocks alive, forgotten ones that sequences still use included.
     live_blocks: Rc<Cell<usize>>,
+    space: Workspace,
 }
 
 impl FakeBackend {
     /// A backend that reports to `probe`.
     pub fn new(model: FakeModel, probe: Probe) -> Self {
-        let live_blocks = Rc::default();
-        Self { model, probe, sequences: HashMap::new(), blocks: HashMap::new(), live_blocks }
+        Self {
+            model,
+            probe,
+            sequences: HashMap::new(),
+            blocks: HashMap::new(),
+            live_blocks: Rc::default(),
+            space: Workspace::default(),
+        }
     }
 
     /// Bytes of KV that it holds.
@@ -330,6 +341,16 @@ impl Backend for FakeBackend {
             logits.fill(f32::NAN);
         }
         Ok(logits)
+    }
+
+    fn draws(&self) -> bool {
+        self.model.draws
+    }
+
+    fn forward_drawn(&mut self, batch: &[Run<'_>], draws: &[Draw]) -> Result<Vec<Option<u32>>, BackendError> {
+        let mut logits = self.forward(batch)?;
+        let rows = logits.chunks_exact_mut(self.model.limits.vocab_size);
+        Ok(rows.zip(draws).map(|(row, draw)| pick(draw, row, &mut self.space)).collect())
     }
 
     fn trim(&mut self) {

@@ -10,5 +10,5 @@ mod workload;
 pub use conformance::Conformance;
 pub use driver::Driver;
 pub use fake::{FakeBackend, FakeModel, Fault, Probe};
-pub use oracle::{Answer, Picker, sequential};
+pub use oracle::{Answer, Picker, pick, sequential};
 pub use workload::{Job, Workload};

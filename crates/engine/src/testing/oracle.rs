@@ -3,8 +3,8 @@
 
 use std::sync::Arc;
 
-use crate::sampler::{Sampler, Workspace};
-use crate::{Backend, BackendError, FinishReason, GenerateRequest, Limits, Run, SeqId, Wanted};
+use crate::sampler::{self, Sampler, Workspace};
+use crate::{Backend, BackendError, Draw, FinishReason, GenerateRequest, Limits, Run, SeqId, Wanted};
 
 /// What one choice comes to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -107,4 +107,9 @@ impl Picker {
     pub fn pick(&mut self, row: &mut [f32]) -> Option<(u32, Option<crate::LogProbs>)> {
         self.sampler.draw_scored(row, None, self.logprobs, &mut self.space)
     }
+}
+
+/// The token that the engine would draw from `row`, which may be changed.
+pub fn pick(draw: &Draw, row: &mut [f32]) -> Option<u32> {
+    sampler::pick(draw, row, &mut Workspace::default())
 }

@@ -94,6 +94,13 @@ proptest! {
     }
 
     #[test]
+    fn a_backend_that_draws_gives_every_request_the_same((limits, workload) in workload()) {
+        let model = FakeModel { limits, draws: true, ..FakeModel::default() };
+        let outcome = workload.check(|| FakeBackend::new(model.clone(), Probe::default()), 0.0);
+        prop_assert!(outcome.is_ok(), "{}", outcome.unwrap_err());
+    }
+
+    #[test]
     fn the_backend_never_holds_more_than_the_budget((limits, workload) in workload()) {
         let budget = workload.config.kv_budget_bytes;
         let model = FakeModel { limits, ..FakeModel::default() };
@@ -119,9 +126,9 @@ proptest! {
 
 #[test]
 fn the_fake_backend_keeps_the_contract_whether_it_copies_or_shares_blocks() {
-    for shares_blocks in [false, true] {
+    for (shares_blocks, draws) in [(false, false), (true, false), (false, true)] {
         let limits = Limits { shares_blocks, ..FakeModel::default().limits };
-        let model = FakeModel { limits, ..FakeModel::default() };
+        let model = FakeModel { limits, draws, ..FakeModel::default() };
         Conformance::new(|| FakeBackend::new(model.clone(), Probe::default()), 0.0).all(40);
     }
 }
