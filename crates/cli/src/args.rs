@@ -303,7 +303,7 @@ pub(crate) struct LibraryArgs {
 /// How models are loaded.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct LoadArgs {
-    /// Round float weights to q8_0, q4_k or q4_0 while loading
+    /// Round float weights to q8_0, q6_k, q4_k or q4_0 while loading
     #[arg(long, value_name = "TYPE")]
     pub(crate) quantize: Option<Quantize>,
     /// Longest context in tokens, where the model's own is longer
