@@ -3,9 +3,9 @@
 //! The same steps as the engine's sampler takes, in `f32` throughout: a token may be another one where the place that is drawn
 //! lies within rounding of the edge between two.
 
-use mlx_rs::error::Result;
+use mlx_rs::error::{Exception, Result};
 use mlx_rs::ops::indexing::{TryIndexOp, argmax_axis};
-use mlx_rs::ops::{argsort_axis, concatenate, exp, is_nan, minimum, select};
+use mlx_rs::ops::{argsort_axis, exp, is_nan, minimum, select};
 use mlx_rs::{Array, Dtype, array};
 use perch_engine::Draw;
 
@@ -21,24 +21,37 @@ pub(crate) fn draw(logits: &Array, draws: &[Draw]) -> Result<Array> {
     let nothing = array!(f32::NEG_INFINITY);
     let x = select(is_nan(logits)?, &nothing, minimum(logits, array!(f32::MAX))?)?;
     let best = x.max_axis(1, true)?;
-    let cuts = |draw: &Draw| draw.cuts(vocab as usize);
-    let kinds: [(Vec<bool>, fn(&Array, &Array, &[Draw]) -> Result<Array>); 3] = [
-        (draws.iter().map(Draw::is_greedy).collect(), |x, _, _| likeliest(x)),
-        (draws.iter().map(|draw| !draw.is_greedy() && !cuts(draw)).collect(), any),
-        (draws.iter().map(|draw| !draw.is_greedy() && cuts(draw)).collect(), remaining),
-    ];
+    let kind = |draw: &Draw| match draw {
+        draw if draw.is_greedy() => Kind::Likeliest,
+        draw if draw.cuts(vocab as usize) => Kind::Remaining,
+        _ => Kind::Any,
+    };
     let mut tokens = None;
-    for (is_kind, of_kind) in kinds {
-        if is_kind.contains(&true) {
-            let drawn = of_kind(&x, &best, draws)?;
-            tokens = Some(match tokens {
-                None => drawn,
-                Some(others) => select(Array::from_slice(&is_kind, &[dim(draws.len())]), drawn, others)?,
-            });
+    for one in [Kind::Likeliest, Kind::Any, Kind::Remaining] {
+        let rows: Vec<bool> = draws.iter().map(|draw| kind(draw) == one).collect();
+        if !rows.contains(&true) {
+            continue;
         }
+        let drawn = match one {
+            Kind::Likeliest => likeliest(&x)?,
+            Kind::Any => any(&x, &best, draws)?,
+            Kind::Remaining => remaining(&x, &best, draws)?,
+        };
+        tokens = Some(match tokens {
+            None => drawn,
+            Some(others) => select(Array::from_slice(&rows, &[dim(rows.len())]), drawn, others)?,
+        });
     }
-    let tokens = tokens.map_or_else(|| concatenate(&[] as &[Array], 0), Ok)?;
+    let Some(tokens) = tokens else { return Err(Exception::custom("nothing is to be drawn")) };
     select(best.flatten(None, None)?.gt(&nothing)?, tokens, array!(-1))
+}
+
+/// What a draw chooses from.
+#[derive(PartialEq)]
+enum Kind {
+    Likeliest,
+    Any,
+    Remaining,
 }
 
 fn likeliest(x: &Array) -> Result<Array> {

@@ -216,8 +216,8 @@ impl Model {
 
     fn draw_after(&mut self, batch: &Batch, tokens: Array, draws: &[Draw]) -> MlxResult<Array> {
         let drawn = match self.describe(batch, tokens)? {
-            Some(logits) => draw(&logits, draws)?,
-            None => Array::from_slice(&[] as &[i32], &[0]),
+            Some(logits) if !draws.is_empty() => draw(&logits, draws)?,
+            _ => Array::from_slice(&[] as &[i32], &[0]),
         };
         async_eval(self.written(batch).chain([&drawn]))?;
         Ok(drawn)
