@@ -15,9 +15,10 @@ use super::writing::Writing;
 use super::{Chats, Running};
 use crate::app::App;
 use crate::error::ApiError;
-use crate::inference::{Asked, ChatInput, Delta, Input, Job, prompt_tokens};
+use crate::inference::{Answer, Asked, ChatInput, Delta, Input, Job, prompt_tokens};
 use crate::observe::RequestId;
 use crate::pool::Lease;
+use crate::upstream::{Heard, Upstream};
 
 /// Events that may wait for a slow reader.
 const AHEAD: usize = 64;
@@ -99,6 +100,21 @@ struct Task {
     sender: mpsc::Sender<Out>,
 }
 
+/// Where an answer comes from.
+enum Source {
+    Here(Answer),
+    There(Heard),
+}
+
+impl Source {
+    async fn next(&mut self) -> Option<Result<Delta, ApiError>> {
+        match self {
+            Self::Here(answer) => answer.next().await,
+            Self::There(answer) => answer.next().await,
+        }
+    }
+}
+
 /// How an answer ended, if not well.
 enum End {
     Gone,
@@ -171,18 +187,12 @@ impl Task {
             (true, Some(asked)) => self.or_stopping(self.chats.branch(&turn.conversation.id, asked)).await?,
             _ => turn.user_message.iter().cloned().collect(),
         };
-        let lease = self.or_stopping(self.app.pool.lease(self.ask.model.as_deref())).await?;
-        writing.message.model = Some(lease.id.clone());
-        let (job, left_out) = self.or_stopping(self.shown(&lease, branch)).await?;
-        if left_out > 0 {
-            writing.message.left_out_turns = left_out;
-            self.tell(ChatTurnEvent::Trimmed { left_out_turns: left_out }).await?;
-        }
-        let asked = Asked { id: self.ask.id.clone(), route: self.ask.route, model: Some(&lease.id) };
-        let mut answer = self.app.answer(asked, job).await.map_err(End::Failed)?;
-        drop(lease);
-        while let Some(delta) = answer.next().await {
-            match delta.map_err(End::Failed)? {
+        let mut answer = match self.or_stopping(self.upstream()).await? {
+            Some(upstream) => Source::There(self.ask_there(upstream, branch, writing).await?),
+            None => Source::Here(self.ask_here(branch, writing).await?),
+        };
+        while let Some(delta) = self.or_stopping(async { answer.next().await.transpose() }).await? {
+            match delta {
                 Delta::Part { part, .. } => {
                     if let Some(event) = writing.add(part) {
                         self.tell(event).await?;
@@ -193,6 +203,57 @@ impl Task {
             }
         }
         Ok(())
+    }
+
+    /// The other server that runs the model, if one does.
+    async fn upstream(&self) -> Result<Option<Upstream>, ApiError> {
+        match self.ask.model.as_deref() {
+            Some(name) => Upstream::of(&self.app.pool.find(name).await?.config),
+            None => Ok(None),
+        }
+    }
+
+    async fn ask_here(&self, branch: Vec<ConversationMessage>, writing: &mut Writing) -> Result<Answer, End> {
+        let lease = self.or_stopping(self.app.pool.lease(self.ask.model.as_deref())).await?;
+        writing.message.model = Some(lease.id.clone());
+        let (job, left_out) = self.or_stopping(self.shown(&lease, branch)).await?;
+        self.trimmed(left_out, writing).await?;
+        let asked = Asked { id: self.ask.id.clone(), route: self.ask.route, model: Some(&lease.id) };
+        self.app.answer(asked, job).await.map_err(End::Failed)
+    }
+
+    /// Another server is shown all turns that may be: how long its context is, only it knows.
+    async fn ask_there(
+        &self,
+        upstream: Upstream,
+        branch: Vec<ConversationMessage>,
+        writing: &mut Writing,
+    ) -> Result<Heard, End> {
+        writing.message.model = Some(upstream.id.clone());
+        let rules = Rules {
+            budget: usize::MAX,
+            max_turns: self.chats.config().max_turns,
+            cut: cut(&branch, &upstream.id),
+        };
+        let shown = fit(self.system().as_deref(), &branch, rules, |_| Ok(0)).map_err(End::Failed)?;
+        self.trimmed(shown.left_out as u64, writing).await?;
+        let running = self.app.activity.begin(self.ask.id.0.clone(), self.ask.route);
+        let asked = upstream.chat(&self.app.upstreams, shown.messages, &self.ask.sampling, running);
+        self.or_stopping(asked).await
+    }
+
+    async fn trimmed(&self, left_out_turns: u64, writing: &mut Writing) -> Result<(), End> {
+        if left_out_turns == 0 {
+            return Ok(());
+        }
+        writing.message.left_out_turns = left_out_turns;
+        self.tell(ChatTurnEvent::Trimmed { left_out_turns }).await
+    }
+
+    /// The instructions of the conversation, or those for all of them.
+    fn system(&self) -> Option<String> {
+        let said = self.ask.turn.conversation.system_prompt.clone();
+        said.or_else(|| self.chats.config().system_prompt.clone())
     }
 
     /// What `work` comes to, unless the server stops first.
@@ -207,18 +268,11 @@ impl Task {
     async fn shown(&self, lease: &Lease, branch: Vec<ConversationMessage>) -> Result<(Job, u64), ApiError> {
         let text = lease.text.clone();
         let entry = lease.entry();
-        let said = self.ask.turn.conversation.system_prompt.clone();
-        let system = said.or_else(|| self.chats.config().system_prompt.clone());
-        let system = system.or_else(|| entry.config.system.clone());
-        let before =
-            branch.iter().rev().find(|message| message.left_out_turns > 0 || message.usage.is_some());
-        let cut = before
-            .filter(|last| last.model.as_deref() == Some(&lease.id))
-            .map_or(0, |last| last.left_out_turns);
+        let system = self.system().or_else(|| entry.config.system.clone());
         let rules = Rules {
             budget: budget(lease, self.ask.sampling.max_tokens),
             max_turns: self.chats.config().max_turns,
-            cut: usize::try_from(cut).unwrap_or(usize::MAX),
+            cut: cut(&branch, &lease.id),
         };
         let mut job = self.ask.job.clone();
         let settings = entry.config.clone();
@@ -244,6 +298,13 @@ impl Task {
         });
         work.await.map_err(|_| super::failed())?
     }
+}
+
+/// Turns that the last answer of the model was not shown.
+fn cut(branch: &[ConversationMessage], model: &str) -> usize {
+    let last = branch.iter().rev().find(|message| message.left_out_turns > 0 || message.usage.is_some());
+    let cut = last.filter(|last| last.model.as_deref() == Some(model)).map_or(0, |last| last.left_out_turns);
+    usize::try_from(cut).unwrap_or(usize::MAX)
 }
 
 /// Tokens that a prompt may take: what the model has room for, less a quarter for the answer, or less where the answer

@@ -111,7 +111,7 @@ impl ModelPool {
         let entry = self.find(&name).await?;
         if entry.config.provider.is_some() {
             let message = format!(
-                "`{}` runs on another server, and answers /v1/chat/completions and /v1/completions only",
+                "`{}` runs on another server, and answers conversations, /v1/chat/completions and /v1/completions only",
                 entry.id
             );
             return Err(ApiError::unsupported("model", message));

@@ -5,8 +5,6 @@ use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use http::header::{CONTENT_TYPE, RETRY_AFTER};
-use http::{HeaderValue, StatusCode};
-use perch_hub::remote::reason;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
@@ -16,9 +14,6 @@ use crate::app::App;
 use crate::error::ApiError;
 use crate::extract;
 use crate::observe::RequestId;
-
-/// Longest refusal of the other server that is passed on.
-const MAX_REFUSAL: usize = 1 << 20;
 
 /// The part of a request that says who is to answer it.
 #[derive(Deserialize)]
@@ -74,32 +69,21 @@ async fn upstream(app: &App, name: Option<String>) -> Result<Option<Upstream>, A
     }
 }
 
-/// Sends the body on, with the other server's name of the model.
+/// Sends the body on.
 async fn send(
     app: &App,
     upstream: &Upstream,
     route: &str,
     body: &[u8],
 ) -> Result<reqwest::Response, ApiError> {
-    let mut body: Map<String, Value> = serde_json::from_slice(body).map_err(|error| {
+    let body: Map<String, Value> = serde_json::from_slice(body).map_err(|error| {
         ApiError::new(perch_protocol::ErrorCode::InvalidJson, format!("the body is not valid JSON: {error}"))
     })?;
-    body.insert("model".to_owned(), Value::from(upstream.model.clone()));
-    let url = upstream.route(route.trim_start_matches("/v1/"));
-    let mut request = app.upstreams.client()?.post(url).header(CONTENT_TYPE, "application/json");
-    if let Some(key) = &upstream.key {
-        let mut value = HeaderValue::try_from(format!("Bearer {key}")).map_err(|_| {
-            upstream.failed("has a key that cannot be sent: it holds a line break or the like")
-        })?;
-        value.set_sensitive(true);
-        request = request.header(http::header::AUTHORIZATION, value);
-    }
-    let sent = request.body(Value::from(body).to_string()).send().await;
-    sent.map_err(|error| upstream.failed(format_args!("cannot be reached: {}", reason(error))))
+    upstream.send(&app.upstreams, route.trim_start_matches("/v1/"), body).await
 }
 
 /// Passes an answer on.
-async fn pass_on(upstream: Upstream, mut answer: reqwest::Response, running: Running) -> Response {
+async fn pass_on(upstream: Upstream, answer: reqwest::Response, running: Running) -> Response {
     let status = answer.status();
     let fail = |running: Running, error: ApiError| {
         running.failed(&error);
@@ -114,19 +98,12 @@ async fn pass_on(upstream: Upstream, mut answer: reqwest::Response, running: Run
         return response;
     }
     // A client would take this for a refusal of its own key.
-    if matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) {
-        let error = upstream.failed(format_args!("refuses its key ({status}); check `api_key_env`"));
+    if let Some(error) = upstream.refuses_key(status) {
         return fail(running, error);
     }
     let (retry, kind) =
         (answer.headers().get(RETRY_AFTER).cloned(), answer.headers().get(CONTENT_TYPE).cloned());
-    let mut refusal = Vec::new();
-    while let Ok(Some(chunk)) = answer.chunk().await {
-        refusal.extend_from_slice(&chunk);
-        if refusal.len() > MAX_REFUSAL {
-            break;
-        }
-    }
+    let refusal = super::refusal(answer).await;
     let error = upstream.failed(format_args!("answers {status}"));
     if serde_json::from_slice::<Map<String, Value>>(&refusal).is_err() || status.is_redirection() {
         return fail(running, error);

@@ -1,28 +1,36 @@
 //! Models that another OpenAI-compatible server runs: requests that name one go there as they are, and its answers come back as
-//! they are.
+//! they are. Conversations that Perch keeps have it answer them.
 //!
 //! Invariants: the server gets its own key and never that of Perch's client; what it sends is changed in nothing, or replaced by an
 //! error that names it; a client that goes away ends the request there too.
 
+mod chat;
 mod forward;
 mod relay;
 
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use perch_hub::remote::host;
+use http::header::{AUTHORIZATION, CONTENT_TYPE};
+use http::{HeaderValue, StatusCode};
+use perch_hub::remote::{host, reason};
 use perch_protocol::ErrorCode;
 use reqwest::{Client, Url, redirect};
+use serde_json::{Map, Value};
 
 use crate::config::ModelConfig;
 use crate::error::ApiError;
 
+pub(crate) use chat::Heard;
 pub(crate) use forward::forward;
 
 /// Time to connect.
 const CONNECT: Duration = Duration::from_secs(10);
 /// Longest silence within an answer: a large model may think about a long prompt for minutes.
 const SILENCE: Duration = Duration::from_secs(600);
+
+/// Longest refusal of the other server that is read.
+const MAX_REFUSAL: usize = 1 << 20;
 
 /// The way to other servers. Cheap to clone; what it needs is made when a request first goes there.
 #[derive(Debug, Clone, Default)]
@@ -32,9 +40,9 @@ pub(crate) struct Upstreams {
 
 /// The server behind a model.
 #[derive(Debug, Clone)]
-struct Upstream {
+pub(crate) struct Upstream {
     /// Perch's id of the model.
-    id: String,
+    pub(crate) id: String,
     /// Where the server's routes begin.
     base: Url,
     /// What the server calls the model.
@@ -62,7 +70,7 @@ impl Upstreams {
 
 impl Upstream {
     /// The server that `config` names; `None` for a model of this machine.
-    fn of(config: &ModelConfig) -> Result<Option<Self>, ApiError> {
+    pub(crate) fn of(config: &ModelConfig) -> Result<Option<Self>, ApiError> {
         let (Some(_), Some(base)) = (config.provider, &config.base_url) else { return Ok(None) };
         let wrong = |what: String| {
             ApiError::new(ErrorCode::UpstreamUnavailable, format!("`{}` cannot be asked: {what}", config.id))
@@ -95,11 +103,50 @@ impl Upstream {
         url
     }
 
+    /// Sends a body to one of its routes, with its own name of the model and its own key.
+    async fn send(
+        &self,
+        upstreams: &Upstreams,
+        route: &str,
+        mut body: Map<String, Value>,
+    ) -> Result<reqwest::Response, ApiError> {
+        body.insert("model".to_owned(), Value::from(self.model.clone()));
+        let mut request =
+            upstreams.client()?.post(self.route(route)).header(CONTENT_TYPE, "application/json");
+        if let Some(key) = &self.key {
+            let mut value = HeaderValue::try_from(format!("Bearer {key}")).map_err(|_| {
+                self.failed("has a key that cannot be sent: it holds a line break or the like")
+            })?;
+            value.set_sensitive(true);
+            request = request.header(AUTHORIZATION, value);
+        }
+        let sent = request.body(Value::from(body).to_string()).send().await;
+        sent.map_err(|error| self.failed(format_args!("cannot be reached: {}", reason(error))))
+    }
+
+    /// The error for a server that does not take its key.
+    fn refuses_key(&self, status: StatusCode) -> Option<ApiError> {
+        matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN)
+            .then(|| self.failed(format_args!("refuses its key ({status}); check `api_key_env`")))
+    }
+
     /// It did not answer as it should.
     fn failed(&self, what: impl std::fmt::Display) -> ApiError {
         let message = format!("`{}` runs on {}, which {what}", self.id, host(&self.base));
         ApiError::new(ErrorCode::UpstreamUnavailable, message)
     }
+}
+
+/// What a server says in place of an answer.
+async fn refusal(mut answer: reqwest::Response) -> Vec<u8> {
+    let mut said = Vec::new();
+    while let Ok(Some(chunk)) = answer.chunk().await {
+        said.extend_from_slice(&chunk);
+        if said.len() > MAX_REFUSAL {
+            break;
+        }
+    }
+    said
 }
 
 /// What is wrong with the part of a model's table that names a server; `None` if nothing is.

@@ -141,3 +141,71 @@ async fn the_other_server_gets_its_own_key_and_never_ours() {
     let outsider = here.chat(json!({"model": "far"})).await;
     assert_eq!(outsider.error().1, "invalid_api_key", "forwarding is behind the key as well");
 }
+
+#[tokio::test]
+async fn conversations_are_kept_here_and_answered_there() {
+    let (here, there) = pair(Script::say("hello from afar")).await;
+    let say = async |fields: Value| here.post("/api/v1/chat", &fields).await;
+    let first = say(
+        json!({"model": "far", "message": "hi", "sampling": {"temperature": 0}, "system_prompt": "Be kind."}),
+    )
+    .await
+    .ok();
+    let message = &first["message"];
+    assert_eq!(
+        (&message["content"], &message["model"]),
+        (&json!("hello from afar"), &json!("far")),
+        "{first}"
+    );
+    assert_eq!((&message["state"], &message["finish_reason"]), (&json!("complete"), &json!("stop")));
+    let prompt = message["usage"]["prompt_tokens"].as_u64().unwrap();
+    assert!(prompt > 0 && message["usage"]["completion_tokens"].as_u64().unwrap() > 0, "{message}");
+    let id = first["conversation"]["id"].as_str().unwrap();
+    // What was said before goes there too, streamed as any answer is.
+    let again = say(json!({"conversation_id": id, "message": "and again", "stream": true})).await;
+    let events = again.chunks();
+    let text: String = events.iter().filter_map(|event| event["content"].as_str()).collect();
+    assert_eq!(text, "hello from afar");
+    let done = events.last().unwrap();
+    assert!(done["message"]["usage"]["prompt_tokens"].as_u64().unwrap() > prompt, "{done}");
+    assert_eq!((here.loads(), there.loads()), (0, 1));
+    let newest = &here.get("/api/requests").await.ok()["requests"][0];
+    assert_eq!((&newest["model"], &newest["outcome"]), (&json!("far"), &json!("completed")));
+}
+
+#[tokio::test]
+async fn a_conversation_whose_server_fails_says_so_and_goes_on_elsewhere() {
+    let (here, there) = pair(Script::say("x")).await;
+    here.script("tiny", Script::say("from here"));
+    let refused = here.post("/api/v1/chat", &json!({"model": "far", "message": "x".repeat(200_000)})).await;
+    assert_eq!((refused.error().0, refused.error().1.as_str()), (502, "upstream_unavailable"));
+    assert!(refused.message().contains("answers 400"), "{}", refused.message());
+    there.handle.shutdown(Duration::from_secs(1)).await;
+    let gone = here.post("/api/v1/chat", &json!({"model": "far", "message": "hi"})).await;
+    assert!(gone.status == 502 && gone.message().contains("cannot be reached"), "{}", gone.message());
+    // What was said is kept, and another model may answer it.
+    let listed = here.get("/api/v1/chat/conversations").await.ok();
+    let id = listed["conversations"][0]["id"].as_str().unwrap();
+    let again = json!({"conversation_id": id, "regenerate": true, "model": "tiny"});
+    assert_eq!(here.post("/api/v1/chat", &again).await.ok()["message"]["content"], "from here");
+}
+
+#[tokio::test]
+async fn a_conversation_that_is_stopped_ends_there_too_and_keeps_what_came() {
+    let slow = Script { step_delay: Duration::from_millis(20), ..Script::say(&"x".repeat(2000)) };
+    let (here, there) = pair(slow).await;
+    let body = json!({"model": "far", "message": "hi", "stream": true}).to_string().into_bytes();
+    let headers = [("content-type", "application/json")];
+    let mut open = begin(here.address(), Method::POST, "/api/v1/chat", &headers, Some(body)).await;
+    let status = there.handle.status();
+    eventually("the other server answers", || status.borrow().requests.active == 1).await;
+    while !open.next().await.is_some_and(|chunk| chunk.contains("event: delta")) {}
+    drop(open);
+    eventually("the other server forgets it", || status.borrow().requests.active == 0).await;
+    let listed = here.get("/api/v1/chat/conversations").await.ok();
+    let id = listed["conversations"][0]["id"].as_str().unwrap().to_owned();
+    let path = format!("/api/v1/chat/conversation/{id}");
+    let answer = &here.get(&path).await.ok()["messages"][1];
+    assert_eq!(answer["state"], "cancelled", "{answer}");
+    assert!(answer["content"].as_str().unwrap().starts_with('x'), "{answer}");
+}

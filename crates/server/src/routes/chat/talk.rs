@@ -27,6 +27,7 @@ const ROUTE: &str = "/api/v1/chat";
     (status = 404, description = "`not_found`: no such conversation or message; `model_not_found`", body = ErrorEnvelope),
     (status = 429, description = "`queue_full`; `Retry-After` says when", body = ErrorEnvelope),
     (status = 500, description = "`engine_error`", body = ErrorEnvelope),
+    (status = 502, description = "`upstream_unavailable`: the server that runs the model failed", body = ErrorEnvelope),
     (status = 503, description = "`model_loading`, `model_restarting`, `insufficient_memory`", body = ErrorEnvelope),
     (status = 507, description = "`insufficient_storage`: the disk is full", body = ErrorEnvelope),
 ))]
