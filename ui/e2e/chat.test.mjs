@@ -217,13 +217,13 @@ test('a long answer is drawn without stutter', async () => {
 test('code that streams in is the text so far at every moment, and coloured at the end', async () => {
   const code = Array.from({ length: 60 }, (_, n) => `const step${n} = \`\${value} & <b>${n}</b>\`; // \`\`\` ${n}\n`).join('');
   const text = `Here:\n\n\`\`\`ts\n${code}\`\`\`\n\nThat is all.`;
-  const through = await door(server, text.match(/[^]{1,5}/g), 400);
+  const through = await door(server, text.match(/[^]{1,5}/g), 200);
   const open = await openPage(browser, through.url, { path: 'chat' });
   const { page } = open;
   await page.evaluate(() => {
     window.seen = [];
     const look = () => {
-      const shown = document.querySelector('article.answer .code-frame code');
+      const shown = document.querySelector('article[aria-busy] .code-frame code');
       if (shown) window.seen.push(shown.textContent);
       requestAnimationFrame(look);
     };
@@ -233,11 +233,112 @@ test('code that streams in is the text so far at every moment, and coloured at t
   await message(page).press('Enter');
   await page.getByText('That is all.').waitFor();
   const seen = await page.evaluate(() => window.seen);
-  assert.ok(seen.length > 10);
-  for (const shown of seen) assert.ok(`${code}\`\`\``.startsWith(shown), JSON.stringify(shown.slice(-40)));
+  assert.ok(seen.length > 4, `${seen.length}`);
+  for (const [at, shown] of seen.entries()) {
+    assert.ok(code.startsWith(shown), JSON.stringify(shown.slice(-40)));
+    assert.ok(shown.startsWith(seen[at - 1] ?? ''), 'what was shown is taken back');
+  }
   const last = page.locator('.code-frame code').last();
   assert.equal(await last.textContent(), code.trimEnd());
   assert.ok((await last.locator('.hljs-keyword').count()) >= 60);
   await open.close();
   through.close();
+});
+
+/** What the page makes of `pieces`, once it is drawn, by a function that runs there. */
+async function streamed(pieces, pace, { prepare, read }) {
+  const through = await door(server, pieces, pace);
+  const open = await openPage(browser, through.url, { path: 'chat' });
+  const { page } = open;
+  if (prepare) await page.evaluate(prepare);
+  await message(page).fill('go');
+  await message(page).press('Enter');
+  await page.getByRole('button', { name: 'Answer again' }).waitFor({ timeout: 60_000 });
+  await page.waitForTimeout(600);
+  const found = await page.evaluate(read);
+  await open.close();
+  through.close();
+  return found;
+}
+
+test('a block of code is the same however it arrives, and what is drawn of it stays', async () => {
+  const lines = Array.from({ length: 150 }, (_, n) => `const step${n} = \`\${value} <b>${n}</b>\`; // ${n}\n`);
+  // Longer than the stretches that are coloured by themselves.
+  lines.splice(40, 0, '/*\n', ...Array.from({ length: 70 }, (_, n) => ` * const is no keyword here: ${n}\n`), ' */\n');
+  const text = `Here:\n\n\`\`\`ts\n${lines.join('')}\`\`\`\n\nThat is all.`;
+  const read = () => {
+    const code = document.querySelector('.code-frame code');
+    return {
+      html: code.innerHTML,
+      kept: code.querySelector('.part .part') === window.first,
+      taken: window.taken,
+      comments: code.querySelectorAll('.hljs-comment').length,
+      selected: (getSelection().selectAllChildren(code), getSelection().toString()),
+      text: code.textContent,
+    };
+  };
+  const prepare = () => {
+    window.taken = 0;
+    let length = 0;
+    const look = () => {
+      const code = document.querySelector('.code-frame code');
+      if (code) {
+        window.first ??= code.querySelector('.part .part');
+        window.taken += code.textContent.length < length ? 1 : 0;
+        length = code.textContent.length;
+      }
+      requestAnimationFrame(look);
+    };
+    look();
+  };
+  const slow = await streamed(text.match(/[^]{1,7}/g), 500, { prepare, read });
+  const quick = await streamed([text], 500, { prepare, read });
+  assert.equal(slow.text, lines.join('').trimEnd());
+  assert.equal(slow.html, quick.html);
+  assert.ok(slow.kept, 'the beginning was drawn anew');
+  assert.equal(slow.taken, 0);
+  assert.equal(slow.comments, 151);
+  assert.equal(slow.selected.trimEnd(), slow.text);
+});
+
+test('a token costs as little at the end of a very long block of code as in a short one', async () => {
+  const line = (n) => `const value${n}: string = \`\${scale(${n})}\`; // ${n}\n`;
+  const pieces = Array.from({ length: 40 }, (_, n) => line(n)).join('').match(/[^]{1,5}/g);
+  const prepare = () => {
+    window.drawn = [];
+    // Letters that one change of the page writes.
+    new MutationObserver((changes) => {
+      if ((document.querySelector('.prose')?.textContent.length ?? 0) < window.after) return;
+      window.drawn.push(changes.reduce((sum, { addedNodes }) => sum + [...addedNodes].reduce((all, node) => all + node.textContent.length, 0), 0));
+    }).observe(document.body, { subtree: true, childList: true });
+  };
+  const most = async (before) => {
+    const text = Array.from({ length: before }, (_, n) => line(n)).join('');
+    // The beginning arrives in parts: a page that is busy with it would count it as one change.
+    const drawn = await streamed([`\`\`\`ts\n`, text, ...Array(60).fill(''), ...pieces], 120, {
+      prepare: `window.after = ${text.length}; (${prepare})()`,
+      read: () => window.drawn.slice(window.drawn.length >> 1),
+    });
+    assert.ok(drawn.length > 4, `${drawn.length}`);
+    return Math.max(...drawn);
+  };
+  // The long one may still be busy with the colours of what came before, so much at a time.
+  const [short, long] = [await most(50), await most(4000)];
+  assert.ok(short < 2000 && long < 8000, `${short} letters, and ${long}`);
+});
+
+test('code of a page that streams in does no harm', async () => {
+  const harm = '</code></pre><img src=x onerror="window.hurt=1"><script>window.hurt=2</script>\n<svg/onload=window.hurt=3>\n'.repeat(12);
+  for (const language of ['html', '"><img/src/onerror=window.hurt=4>']) {
+    const { hurt, tags, text } = await streamed(`\`\`\`${language}\n${harm}`.match(/[^]{1,9}/g), 500, {
+      read: () => ({
+        hurt: window.hurt,
+        tags: [...new Set([...document.querySelectorAll('.prose code *')].map(({ tagName }) => tagName))],
+        text: document.querySelector('.prose code').textContent,
+      }),
+    });
+    assert.equal(hurt, undefined);
+    assert.deepEqual(tags, ['SPAN']);
+    assert.equal(text, harm.trimEnd());
+  }
 });

@@ -1,37 +1,70 @@
 // Cuts a growing Markdown text into blocks, so that a streamed answer draws only what is new.
 //
-// A block is settled once another one has begun after it: its text will not change any more, and is not read again.
+// A block is settled once another one has begun after it: its text will not change any more, and is not read again. Of a
+// block of code that grows, only its growth is read.
 
 import { Lexer } from 'marked';
 
-export class Blocks {
-  private text = '';
-  private settled: string[] = [];
-  /** Where the part begins that is not settled yet. */
-  private from = 0;
+import { Fence } from './fence';
 
-  /** The blocks of `text`. Ones before `stable` are the same as the last time. */
-  update(text: string): { blocks: string[]; stable: number } {
-    if (!text.startsWith(this.text.slice(0, this.from)) || text.length < this.from) {
-      this.settled = [];
-      this.from = 0;
+export interface Block {
+  /** Its text; empty for code that is read as it grows. */
+  raw: string;
+  fence: Fence | null;
+}
+
+export class Blocks {
+  /** Without those that are empty. */
+  private settled: Block[] = [];
+  /** What is not settled yet. */
+  private tail = '';
+  /** The code that the text ends with so far. */
+  private open: Block | null = null;
+
+  /** Goes on with `more`. */
+  append(more: string): void {
+    this.tail += more;
+    for (;;) {
+      if (!this.open) {
+        const opened = Fence.open(this.tail);
+        if (!opened) {
+          if (this.settle()) continue;
+          return;
+        }
+        this.open = { raw: '', fence: opened.fence };
+        this.tail = opened.rest;
+      }
+      const rest = this.open.fence!.push(this.tail);
+      this.tail = rest ?? '';
+      if (rest === null) return;
+      this.settled.push(this.open);
+      this.open = null;
     }
-    this.text = text;
-    const stable = this.settled.length;
-    const tail = text.slice(this.from);
-    const raws = cut(tail);
-    // A list and what is empty after it may yet turn out to be one.
-    let open = raws.length - 1;
-    while (open > 0 && raws[open]!.trim() === '') open -= 1;
-    for (const raw of raws.slice(0, Math.max(0, open))) {
-      this.settled.push(raw);
-      this.from += raw.length;
-    }
-    return { blocks: [...this.settled, ...raws.slice(Math.max(0, open))].filter((raw) => raw.trim() !== ''), stable: this.visible(stable) };
   }
 
-  private visible(count: number): number {
-    return this.settled.slice(0, count).filter((raw) => raw.trim() !== '').length;
+  /** The text has ended. */
+  end(): void {
+    this.open?.fence?.end();
+  }
+
+  /** The blocks so far: ones that are settled stay the same objects, and so does code. */
+  get blocks(): Block[] {
+    const last = this.open ?? { raw: this.tail, fence: null };
+    return last.fence || last.raw.trim() !== '' ? [...this.settled, last] : [...this.settled];
+  }
+
+  /** Settles all blocks of the tail but the last. Whether code begins then. */
+  private settle(): boolean {
+    const raws = cut(this.tail);
+    // A list and what is empty after it may yet turn out to be one.
+    let last = raws.length - 1;
+    while (last > 0 && raws[last]!.trim() === '') last -= 1;
+    if (last <= 0) return false;
+    for (const raw of raws.slice(0, last)) {
+      if (raw.trim() !== '') this.settled.push({ raw, fence: null });
+    }
+    this.tail = raws.slice(last).join('');
+    return Fence.open(this.tail) !== null;
   }
 }
 

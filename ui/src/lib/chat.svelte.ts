@@ -5,6 +5,7 @@
 import { SvelteMap } from 'svelte/reactivity';
 
 import { changeConversation, fetchConversation, fetchConversations, newConversation, say } from './api';
+import { Growing } from './growing.svelte';
 import { isAbort, said } from './http';
 import { drafts, remembered } from './prefs.svelte';
 import { branch, tip, type Step } from './tree';
@@ -16,7 +17,7 @@ export class Running {
   /** What was said, until the server has it. */
   said = $state('');
   parent: string | null = null;
-  text = $state('');
+  readonly text = new Growing();
   reasoning = $state('');
   leftOut = $state(0);
   /** Pieces that arrived; about one a token. */
@@ -42,7 +43,7 @@ export class Running {
   flush(): void {
     cancelAnimationFrame(this.frame);
     this.frame = 0;
-    this.text += this.newText;
+    this.text.append(this.newText);
     this.reasoning += this.newReasoning;
     this.newText = '';
     this.newReasoning = '';
@@ -259,7 +260,7 @@ class Chat {
       id: running.id,
       parent: running.parent,
       role: 'assistant',
-      content: running.text,
+      content: running.text.after(0),
       reasoning: running.reasoning || null,
       state,
       left_out_turns: running.leftOut,

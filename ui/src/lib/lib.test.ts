@@ -1,6 +1,5 @@
 import { describe, expect, it } from 'vitest';
 
-import { Blocks } from './blocks';
 import { withFiles } from './content';
 import { ago, bytes, context, count, duration, millis, rate, short } from './format';
 import { mend, understood } from './locale';
@@ -34,47 +33,6 @@ describe('server-sent events', () => {
     expect(parser.push('data: half')).toEqual([]);
     expect(parser.push('\n')).toEqual([]);
     expect(parser.push('\n')).toEqual([{ name: 'message', data: 'half', id: '' }]);
-  });
-});
-
-describe('blocks of a growing text', () => {
-  const text = [
-    '# Title', '', 'A paragraph', 'of two lines.', '', '- one', '- two', '', '  more of two', '', '- three', '',
-    '```python', 'def f():', '', '    return 1', '```', '', '| a | b |', '| - | - |', '| 1 | 2 |', '', 'The end.',
-  ].join('\n');
-
-  it('end as the blocks of the whole text', () => {
-    const growing = new Blocks();
-    let last: string[] = [];
-    for (let at = 1; at <= text.length; at += 1) last = growing.update(text.slice(0, at)).blocks;
-    expect(last.map((block) => block.trim())).toEqual(new Blocks().update(text).blocks.map((block) => block.trim()));
-    expect(last).toHaveLength(6);
-  });
-
-  it('never change once they are settled', () => {
-    const growing = new Blocks();
-    let before: string[] = [];
-    for (let at = 1; at <= text.length; at += 1) {
-      const { blocks, stable } = growing.update(text.slice(0, at));
-      expect(blocks.slice(0, stable)).toEqual(before.slice(0, stable));
-      before = blocks;
-    }
-  });
-
-  it('begin again with another text', () => {
-    const blocks = new Blocks();
-    blocks.update('one\n\ntwo\n\nthree');
-    expect(blocks.update('other').blocks).toEqual(['other']);
-  });
-
-  it('of a long text are cheap to keep up to date', () => {
-    const long = 'A sentence of some words that goes on.\n\n'.repeat(3000);
-    const growing = new Blocks();
-    growing.update(long);
-    const begun = performance.now();
-    for (let n = 0; n < 60; n += 1) growing.update(`${long}${'word '.repeat(n)}`);
-    // A second has sixty frames; all of them together must leave nearly all of it free.
-    expect(performance.now() - begun).toBeLessThan(250);
   });
 });
 

@@ -1,41 +1,21 @@
 // Markdown of models and model cards as nodes that can do no harm: no scripts, styles, forms, ids or remote images.
 
 import DOMPurify, { type Config } from 'dompurify';
-import hljs from 'highlight.js/lib/core';
-import bash from 'highlight.js/lib/languages/bash';
-import c from 'highlight.js/lib/languages/c';
-import cpp from 'highlight.js/lib/languages/cpp';
-import css from 'highlight.js/lib/languages/css';
-import diff from 'highlight.js/lib/languages/diff';
-import go from 'highlight.js/lib/languages/go';
-import java from 'highlight.js/lib/languages/java';
-import javascript from 'highlight.js/lib/languages/javascript';
-import json from 'highlight.js/lib/languages/json';
-import python from 'highlight.js/lib/languages/python';
-import rust from 'highlight.js/lib/languages/rust';
-import sql from 'highlight.js/lib/languages/sql';
-import typescript from 'highlight.js/lib/languages/typescript';
-import xml from 'highlight.js/lib/languages/xml';
-import yaml from 'highlight.js/lib/languages/yaml';
 import { Marked } from 'marked';
 
+import { Code, framed } from './code';
+import { languageOf } from './fence';
+
 export { Blocks } from './blocks';
-
-const languages = { bash, c, cpp, css, diff, go, java, javascript, json, python, rust, sql, typescript, xml, yaml };
-for (const [name, language] of Object.entries(languages)) hljs.registerLanguage(name, language);
-hljs.registerAliases(['toml', 'ini'], { languageName: 'yaml' });
-
-/** Longer code is not coloured: it would cost more time than it is worth. */
-const LONGEST_COLOURED = 30_000;
+export { Code };
 
 const marked = new Marked({ gfm: true, breaks: false });
 marked.use({
   renderer: {
     code({ text, lang }) {
-      const language = (lang ?? '').trim().split(/[\s{,:]/)[0]!.toLowerCase();
-      const known = language !== '' && text.length <= LONGEST_COLOURED && hljs.getLanguage(language);
-      const inner = known ? hljs.highlight(text, { language, ignoreIllegals: true }).value : escaped(text);
-      return `<pre title="${escaped(language)}"><code class="hljs">${inner}</code></pre>`;
+      // The lexer writes an empty last line twice.
+      const shown = text.endsWith('\n') ? text.slice(0, -1) : text;
+      return `<pre title="${escaped(languageOf(lang ?? ''))}"><code class="hljs">${escaped(shown)}</code></pre>`;
     },
     image({ href, text, title }) {
       return `<a href="${escaped(href)}">${escaped(text || title || 'image')}</a>`;
@@ -89,39 +69,20 @@ export function render(text: string): DocumentFragment {
   return fragment;
 }
 
-/** Writes the growth of a block of code, which ends with its text so far, at the end of what is shown of it. */
-export function extend(block: Element, raw: string): void {
-  const code = block.querySelector(':scope > .code-frame:only-child code');
-  const opened = /^ {0,3}(```+|~~~+)[^\n]*\n/.exec(raw);
-  if (!code || !opened) return;
-  const written = code.textContent ?? '';
-  const text = raw.slice(opened[0].length);
-  // A line that may close it waits until all of it is read anew.
-  if (!text.startsWith(written) || /^ {0,3}(```|~~~)/m.test(text.slice(text.lastIndexOf('\n', written.length) + 1))) return;
-  code.append(text.slice(written.length));
-}
-
-/** A head with the language and a button that copies. */
+/** Puts code below its head; colours it, unless it was written as HTML. */
 function decorate(pre: HTMLPreElement): void {
-  const frame = document.createElement('div');
-  frame.className = 'code-frame';
-  const head = document.createElement('div');
-  head.className = 'code-head';
-  const language = document.createElement('span');
-  language.textContent = pre.title || 'text';
-  const copy = document.createElement('button');
-  copy.type = 'button';
-  copy.textContent = 'Copy';
-  copy.addEventListener('click', () => {
-    navigator.clipboard.writeText(pre.textContent ?? '').then(
-      () => (copy.textContent = 'Copied'),
-      () => (copy.textContent = 'Copying failed'),
-    );
-    setTimeout(() => (copy.textContent = 'Copy'), 1500);
-  });
+  const name = pre.title;
   pre.removeAttribute('title');
-  pre.tabIndex = 0;
-  head.append(language, copy);
-  pre.replaceWith(frame);
-  frame.append(head, pre);
+  const inner = pre.firstElementChild;
+  if (!inner?.classList.contains('hljs') || inner.childElementCount > 0 || pre.childNodes.length > 1) {
+    // A frame takes the place before what it frames is put into it.
+    const place = document.createComment('');
+    pre.replaceWith(place);
+    place.replaceWith(framed(pre, name));
+    return;
+  }
+  const code = new Code(name);
+  code.write(pre.textContent ?? '');
+  code.end();
+  pre.replaceWith(code.element);
 }
