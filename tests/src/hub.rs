@@ -44,6 +44,8 @@ pub struct Faults {
     pub statuses: VecDeque<(u16, u64)>,
     /// Bodies are cut after so many bytes, as if the connection broke.
     pub cut_after: Option<usize>,
+    /// Bodies stop after so many bytes, and the connection stays open in silence.
+    pub silent_after: Option<usize>,
     /// Every body of a large file has a wrong byte.
     pub corrupt: bool,
     /// Ranges are ignored.
@@ -345,9 +347,9 @@ async fn blob(State(shared): State<Arc<Shared>>, Path(sha): Path<String>, header
         repos.values().flat_map(|repo| repo.files.values()).find(|bytes| oid(bytes) == sha).cloned()
     };
     let Some(bytes) = found else { return StatusCode::NOT_FOUND.into_response() };
-    let (cut, corrupt, no_ranges, rate) = {
+    let (cut, silent, corrupt, no_ranges, rate) = {
         let faults = lock(&shared.faults);
-        (faults.cut_after, faults.corrupt, faults.no_ranges, faults.rate)
+        (faults.cut_after, faults.silent_after, faults.corrupt, faults.no_ranges, faults.rate)
     };
     let tag = format!("\"cdn-{}\"", &sha[..8]);
     let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
@@ -370,6 +372,9 @@ async fn blob(State(shared): State<Arc<Shared>>, Path(sha): Path<String>, header
             if cut.is_some_and(|cut| sent >= cut) {
                 let broken = std::io::Error::other("the connection broke");
                 return Some((Err(broken), (Bytes::new(), sent)));
+            }
+            if silent.is_some_and(|silent| sent >= silent) {
+                std::future::pending::<()>().await;
             }
             let mut piece = rest.split_to(rest.len().min(PIECE));
             if let Some(rate) = rate {

@@ -109,6 +109,19 @@ fn connections_that_break_and_servers_that_fail_are_tried_again_from_where_they_
 }
 
 #[test]
+fn a_connection_that_falls_silent_is_left_for_another() {
+    let (hub, content) = (LocalHub::new(), noise(3 << 20, 11));
+    hub.put_files("o/m-GGUF", &[("m-Q8_0.gguf", &content)]);
+    hub.faults().silent_after = Some(1 << 20);
+    let perch = home(&hub).with_env("HF_HUB_DOWNLOAD_TIMEOUT", "1");
+    let (code, _, stderr) = pull(&perch, &["o/m-GGUF"]);
+    assert_eq!(code, Some(0), "{stderr}");
+    assert!(stderr.contains("no answer in time"), "{stderr}");
+    assert_eq!(downloaded(&perch, "o/m-GGUF", "m-Q8_0.gguf").as_deref(), Some(&content[..]));
+    assert_eq!(hub.sent(), content.len() as u64, "what came before the silence is not fetched again");
+}
+
+#[test]
 fn a_server_without_ranges_is_read_from_the_start() {
     let (hub, content) = (LocalHub::new(), noise(1 << 20, 5));
     hub.put_files("o/m-GGUF", &[("m-Q8_0.gguf", &content)]);

@@ -26,7 +26,8 @@ pub(super) struct Plan {
 
 /// Where models lie and how the hub is reached: what a server in the background would otherwise not know. Tokens and keys
 /// are not among them: a description of a service can be read by others.
-const PASSED_ON: [&str; 5] = ["HF_HOME", "HF_HUB_CACHE", "HF_ENDPOINT", "HF_HUB_OFFLINE", "XDG_DATA_HOME"];
+const PASSED_ON: [&str; 6] =
+    ["HF_HOME", "HF_HUB_CACHE", "HF_ENDPOINT", "HF_HUB_DOWNLOAD_TIMEOUT", "HF_HUB_OFFLINE", "XDG_DATA_HOME"];
 
 impl Plan {
     /// What `install` asks for.

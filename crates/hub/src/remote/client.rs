@@ -16,8 +16,6 @@ use super::settings::HubSettings;
 
 /// Time to connect.
 const CONNECT: Duration = Duration::from_secs(10);
-/// Longest silence within an answer.
-const SILENCE: Duration = Duration::from_secs(30);
 /// Redirects that are followed. The hub needs two.
 const MAX_REDIRECTS: usize = 8;
 /// Longest answer of the API. A repository of 10,000 files has about 4 MB.
@@ -147,7 +145,7 @@ impl Hub {
     }
 
     fn client(&self) -> Result<&Client, HubError> {
-        self.shared.client.get_or_init(build).as_ref().map_err(Clone::clone)
+        self.shared.client.get_or_init(|| build(self.shared.settings.silence)).as_ref().map_err(Clone::clone)
     }
 }
 
@@ -165,11 +163,11 @@ fn cannot_connect(error: &dyn std::fmt::Display) -> HubError {
     HubError::Settings(format!("cannot make connections: {error}"))
 }
 
-fn build() -> Result<Client, HubError> {
+fn build(silence: Duration) -> Result<Client, HubError> {
     connections()?
         .redirect(redirect::Policy::none())
         .connect_timeout(CONNECT)
-        .read_timeout(SILENCE)
+        .read_timeout(silence)
         .pool_idle_timeout(Duration::from_secs(30))
         .build()
         .map_err(|error| cannot_connect(&error))

@@ -5,6 +5,7 @@ use std::fmt;
 use std::fs::File;
 use std::io::Read;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use reqwest::Url;
 
@@ -13,6 +14,8 @@ use crate::config::hf_hub_cache;
 
 /// The hub, unless `HF_ENDPOINT` names another.
 const ENDPOINT: &str = "https://huggingface.co";
+/// Longest silence within an answer, unless `HF_HUB_DOWNLOAD_TIMEOUT` says otherwise.
+const SILENCE: Duration = Duration::from_secs(30);
 /// Longest token file that is read.
 const MAX_TOKEN: u64 = 4_096;
 
@@ -48,6 +51,8 @@ pub struct HubSettings {
     pub token: Option<Token>,
     /// `HF_HUB_OFFLINE`: nothing is asked.
     pub offline: bool,
+    /// `HF_HUB_DOWNLOAD_TIMEOUT`, in seconds: a connection that is silent for so long counts as broken.
+    pub silence: Duration,
     /// The cache folder: `models--author--name` lie in it.
     pub cache: PathBuf,
 }
@@ -62,7 +67,7 @@ impl HubSettings {
     }
 
     /// Reads variables: `HF_ENDPOINT`, `HF_TOKEN` (or the older `HUGGING_FACE_HUB_TOKEN`), `HF_TOKEN_PATH`,
-    /// `HF_HUB_OFFLINE`, and those that say where the cache is. Empty ones count as unset.
+    /// `HF_HUB_OFFLINE`, `HF_HUB_DOWNLOAD_TIMEOUT`, and those that say where the cache is. Empty ones count as unset.
     ///
     /// # Errors
     /// As [`HubSettings::from_env`].
@@ -90,6 +95,11 @@ impl HubSettings {
             endpoint,
             token,
             offline: switched_on("HF_HUB_OFFLINE") || switched_on("TRANSFORMERS_OFFLINE"),
+            silence: text("HF_HUB_DOWNLOAD_TIMEOUT")
+                .and_then(|seconds| seconds.trim().parse().ok())
+                .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
+                .filter(|silence| !silence.is_zero())
+                .unwrap_or(SILENCE),
             cache,
         })
     }
@@ -123,6 +133,11 @@ mod tests {
         let settings = with(&[("HOME", "/home/u")]).unwrap();
         assert_eq!(settings.endpoint.as_str(), "https://huggingface.co/");
         assert!(!settings.offline && settings.token.is_none());
+        assert_eq!(settings.silence, SILENCE);
+        for (said, silence) in [("5", 5.0), ("0.5", 0.5), ("soon", 30.0), ("-1", 30.0), ("0", 30.0)] {
+            let settings = with(&[("HOME", "/home/u"), ("HF_HUB_DOWNLOAD_TIMEOUT", said)]).unwrap();
+            assert_eq!(settings.silence, Duration::from_secs_f64(silence), "{said}");
+        }
 
         std::fs::write(home.path().join("token"), "hf_stored\n").unwrap();
         let settings =
