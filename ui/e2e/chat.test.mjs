@@ -263,6 +263,7 @@ async function streamed(pieces, pace, { prepare, read }) {
 
 test('a block of code is the same however it arrives, and what is drawn of it stays', async () => {
   const lines = Array.from({ length: 150 }, (_, n) => `const step${n} = \`\${value} <b>${n}</b>\`; // ${n}\n`);
+  lines[5] = lines[5].replace('\n', `${' and so on'.repeat(40)}\n`);
   // Longer than the stretches that are coloured by themselves.
   lines.splice(40, 0, '/*\n', ...Array.from({ length: 70 }, (_, n) => ` * const is no keyword here: ${n}\n`), ' */\n');
   const text = `Here:\n\n\`\`\`ts\n${lines.join('')}\`\`\`\n\nThat is all.`;
@@ -272,6 +273,7 @@ test('a block of code is the same however it arrives, and what is drawn of it st
       html: code.innerHTML,
       kept: code.querySelector('.part .part') === window.first,
       taken: window.taken,
+      fits: code.closest('.code-frame').getBoundingClientRect().right < innerWidth,
       comments: code.querySelectorAll('.hljs-comment').length,
       selected: (getSelection().selectAllChildren(code), getSelection().toString()),
       text: code.textContent,
@@ -297,6 +299,7 @@ test('a block of code is the same however it arrives, and what is drawn of it st
   assert.equal(slow.html, quick.html);
   assert.ok(slow.kept, 'the beginning was drawn anew');
   assert.equal(slow.taken, 0);
+  assert.ok(slow.fits, 'a long line makes the page wider');
   assert.equal(slow.comments, 151);
   assert.equal(slow.selected.trimEnd(), slow.text);
 });
