@@ -95,7 +95,7 @@ def unknown_sample(r):
 
 def any_sum(r):
     """A sum or a difference, as (a, sign, b). Products are a table to be learnt, and none of it is held out."""
-    sign, a, b = r.choice("+-"), r.randint(0, 50), r.randint(0, 50)
+    sign, a, b = r.choice("+-"), r.randint(0, 20), r.randint(0, 20)
     return (max(a, b), sign, min(a, b)) if sign == "-" else (a, sign, b)
 
 

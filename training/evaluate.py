@@ -221,7 +221,7 @@ ROWS = [("facts", "Held-out questions about Perch", facts), ("strangers", "Quest
         ("follow-ups", "Follow-up questions (“And how do I change it?”)", follow_ups),
         ("tool calls", "Tool calls: name and arguments, exactly", tool_calls), ("tool results", "Answers from a tool's result", tool_results),
         ("tools unused", "Questions about Perch while tools are there", tools_unused), ("json", "JSON objects as asked for", json_answers),
-        ("sums", "Sums and differences up to 50", sums), ("outside", "Says that it does not know, outside Perch", outside),
+        ("sums", "Sums and differences of numbers up to 20", sums), ("outside", "Says that it does not know, outside Perch", outside),
         ("ends by itself", "Answers at temperature 0.8 that end and do not loop", sampled)]
 
 

@@ -39,7 +39,8 @@ def free_port():
 class App:
     """One launch of the app. Use as a context manager: whatever happens, the process ends."""
 
-    def __init__(self, port=None, introduced=True, env=None):
+    def __init__(self, port=None, introduced=True, env=None, timed=False):
+        self.timed = timed
         self.port = port or free_port()
         self.data = os.environ["PERCH_DATA_DIR"]
         os.makedirs(self.data, exist_ok=True)
@@ -53,9 +54,18 @@ class App:
 
     def __enter__(self):
         self.window_manager = subprocess.Popen(["openbox"], stderr=subprocess.DEVNULL)
+        self.begun = time.monotonic()
         self.process = subprocess.Popen([PROGRAM], stdout=self.log, stderr=self.log, env=self.env)
+        self.up_after = self.until_up() if self.timed else None
         self.host.wait_item()
         return self
+
+    def until_up(self):
+        """Milliseconds from the launch to the first answer of `/health`."""
+        while not self.is_up():
+            assert time.monotonic() - self.begun < 30, "it never answers"
+            time.sleep(0.002)
+        return (time.monotonic() - self.begun) * 1000
 
     def __exit__(self, *failure):
         if self.process.poll() is None:
@@ -120,6 +130,18 @@ class App:
         for pid in found:
             found += parents.get(pid, [])
         return found[1:]
+
+    def memory(self):
+        """Bytes of the app's own process: all that is mapped in, and what no other process shares."""
+        with open(f"/proc/{self.process.pid}/smaps_rollup") as rollup:
+            sizes = {line.split(":")[0]: int(line.split()[1]) * 1024 for line in rollup if line.endswith("kB\n")}
+        return sizes["Rss"], sizes["Private_Clean"] + sizes["Private_Dirty"], sizes["Anonymous"]
+
+    def processor(self):
+        """Seconds of processor time that the app has taken."""
+        with open(f"/proc/{self.process.pid}/stat") as stat:
+            fields = stat.read().rsplit(")", 1)[1].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
     def ends(self, seconds=10):
         """Waits for the app to end by itself, and returns its exit code."""

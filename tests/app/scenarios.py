@@ -251,6 +251,28 @@ def dashboard():
         manager.wait()
 
 
+def footprint():
+    """What the app costs while nobody uses it. Nothing fails here: the figures are for docs/benchmarks.md."""
+    times = []
+    for _ in range(5):
+        with App(timed=True) as app:
+            times.append(app.up_after)
+            app.term()
+            app.ends()
+    with App() as app:
+        app.ready()
+        app.host.pump(5)
+        before, seconds = app.processor(), 60
+        app.host.pump(seconds)
+        resident, private, anonymous = app.memory()
+        mb = lambda size: f"{size / 1e6:.1f} MB"
+        print(f"program: {mb(os.path.getsize(PROGRAM))}")
+        print(f"from launch to /health: median {sorted(times)[2]:.0f} ms of {', '.join(f'{t:.0f}' for t in times)}")
+        print(f"idle: {mb(resident)} resident, {mb(private)} private ({mb(anonymous)} not from files), "
+              f"{len(app.children())} other processes")
+        print(f"processor over {seconds} s: {(app.processor() - before) / seconds * 100:.2f} % of a core")
+
+
 if __name__ == "__main__":
     globals()[sys.argv[1]]()
     print("done")

@@ -29,3 +29,10 @@ scenarios! {
     sigterm_lets_answers_finish: "terminated";
     the_dashboard_switches_the_server_from_its_window: "dashboard";
 }
+
+/// `TESTS_APP=target/release/perch-app cargo test -p perch-tests --test app footprint -- --ignored --nocapture`
+#[test]
+#[ignore = "measures; takes over a minute"]
+fn footprint() {
+    play("footprint");
+}
