@@ -3977,6 +3977,15 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorEnvelope"];
                 };
             };
+            /** @description `upstream_unavailable`: the server that runs the model failed */
+            502: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorEnvelope"];
+                };
+            };
             /** @description `model_loading`, `model_restarting`, `insufficient_memory` */
             503: {
                 headers: {
