@@ -53,7 +53,7 @@ pub(crate) fn write(gguf: &Path, folder: &Path, form: Form) {
         let values = checkpoint.load(&Weight::new(stored.name), None).unwrap().values();
         let name = name(stored.name);
         match (form, stored.shape) {
-            (Form::Mlx(bits), &[rows, cols]) => tensors.affine(&name, &values, rows, cols, bits),
+            (Form::Mlx(bits), &[rows, cols]) => tensors.affine(&name, &values, [rows, cols], bits),
             (Form::Bf16, _) => tensors.add(name, "BF16", stored.shape, values.iter().copied().flat_map(bf16)),
             (Form::F32 | Form::Mlx(_), _) => {
                 tensors.add(name, "F32", stored.shape, values.iter().copied().flat_map(f32::to_le_bytes));
@@ -147,7 +147,7 @@ impl Tensors {
     }
 
     /// As `mlx.core.quantize` has it: the lower edge of a group and its steps.
-    fn affine(&mut self, name: &str, values: &[f32], rows: usize, cols: usize, bits: u32) {
+    fn affine(&mut self, name: &str, values: &[f32], [rows, cols]: [usize; 2], bits: u32) {
         let most = ((1u32 << bits) - 1) as f32;
         let base = name.strip_suffix(".weight").unwrap();
         let (mut words, mut scales, mut biases) = (Vec::new(), Vec::new(), Vec::new());
