@@ -1,4 +1,4 @@
-//! The project's own commands: `cargo xtask run | app | test | mlx | ci | check-macos | bench | bundle | icons`.
+//! The project's own commands: `cargo xtask run | app | test | mlx | ci | check-macos | link-macos | bench | bundle | icons`.
 //!
 //! They do all set-up themselves, say what they are about to install before they do it, keep what they install in the
 //! user's cache folder, and change nothing in the checkout but `target`, `ui/dist` and the link `ui/node_modules`.
@@ -12,6 +12,7 @@ mod faq;
 mod guide;
 mod macos;
 mod mlx;
+mod packages;
 mod report;
 mod serve;
 mod setup;
@@ -37,6 +38,8 @@ The project's own commands.
   cargo xtask ci            Format, lints, docs, licences and advisories, then all tests
   cargo xtask check-macos   Check on Linux what only a Mac compiles, and the bundle; part of `ci`. With --sign it
                             installs rcodesign (some minutes) and checks the bundle's signature as well
+  cargo xtask link-macos    Link the headless server for a Mac, on Linux, to see that no symbol is missing (a quarter
+                            of an hour at first); looks at the program, and signs it where rcodesign is
   cargo xtask bundle        Make the installer of this platform: Perch.app and a disk image, or a Debian package
   cargo xtask bench [ARGS]  Measure speed and memory on random-weights models; ARGS: --help
   cargo xtask guide [ARGS]  Train the built-in guide (an hour); ARGS go to training/train.py
@@ -63,6 +66,10 @@ fn main() -> ExitCode {
         "mlx" => reported(|report| mlx::test(&rest, report)),
         "check-macos" => reported(|report| {
             macos::check(rest.iter().any(|arg| arg == "--sign"), report);
+            Ok(())
+        }),
+        "link-macos" => reported(|report| {
+            macos::link(report);
             Ok(())
         }),
         "bundle" => bundle::run(&rest).map(|()| ExitCode::SUCCESS),

@@ -10,10 +10,9 @@ use std::process::Command;
 use std::sync::Mutex;
 
 use anyhow::{Context, Result, bail};
-use serde_json::Value;
 
 use crate::report::Report;
-use crate::{cache, setup, shell, suite};
+use crate::{cache, packages, setup, shell, suite};
 
 /// What brings MLX into a build of all packages, where it is no matter of course.
 pub(crate) const FEATURE: &str = "perch-backends/mlx";
@@ -144,16 +143,8 @@ pub(crate) fn sdk() -> Result<PathBuf> {
 
 /// Where cargo keeps the sources of mlx-sys.
 pub(crate) fn mlx_sys() -> Result<PathBuf> {
-    let output = shell::cargo()
-        .args(["metadata", "--locked", "--format-version", "1", "--all-features"])
-        .output()
-        .context("cannot run cargo metadata")?;
-    let metadata: Value = serde_json::from_slice(&output.stdout).context("cargo metadata says no JSON")?;
-    let packages = metadata["packages"].as_array().context("cargo metadata lists no packages")?;
-    let found = packages.iter().find(|package| package["name"] == "mlx-sys");
-    let manifest =
-        found.and_then(|package| package["manifest_path"].as_str()).context("there is no mlx-sys")?;
-    Ok(Path::new(manifest).parent().context("a manifest lies in a folder")?.to_path_buf())
+    let mlx_sys = packages::all()?.into_iter().find(|package| package.name == "mlx-sys");
+    Ok(mlx_sys.context("there is no mlx-sys")?.folder)
 }
 
 /// The version of MLX that these sources of mlx-c are written for: others have other headers.

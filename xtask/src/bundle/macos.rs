@@ -15,6 +15,9 @@ use crate::{cache, desktop, shell};
 /// MLX's compiled kernels, by the name under which MLX looks for them.
 const METALLIB: &str = "mlx.metallib";
 
+/// The oldest macOS that Perch runs on.
+pub(crate) const MINIMUM: &str = "14.0";
+
 /// Builds the folder `Perch.app` from the binaries in `binaries`, and from `mlx.metallib` if it is given.
 pub(crate) fn assemble(folder: &Path, binaries: &Path, metallib: Option<&Path>) -> Result<PathBuf> {
     let app = fresh(folder.join("Perch.app"))?;
@@ -75,7 +78,7 @@ fn property_list(own: &str) -> Result<String> {
         ("CFBundleShortVersionString", VERSION),
         ("CFBundleVersion", VERSION),
         ("LSApplicationCategoryType", "public.app-category.developer-tools"),
-        ("LSMinimumSystemVersion", "14.0"),
+        ("LSMinimumSystemVersion", MINIMUM),
         ("NSHumanReadableCopyright", "Apache-2.0"),
     ];
     let rows: String =

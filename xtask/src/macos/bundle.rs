@@ -1,4 +1,4 @@
-//! The bundle from Linux: assembled around two small programs that zig links, signed ad hoc, and tampered with.
+//! The bundle from Linux: assembled around small programs that zig links, signed ad hoc, and tampered with.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -30,9 +30,10 @@ const TAMPERINGS: &[Tampering] = &[
     ("a file beside the programs", |app| add(&app.join("Contents/MacOS/more"), "x"), "not sealed"),
 ];
 
-/// Checks structure and keys always, signatures where `rcodesign` is here; `install` gets it (some minutes).
-pub(super) fn check(kit: &Kit, install: bool, report: &mut Report) {
-    let app = match assembled(kit) {
+/// Checks structure and keys always, signatures where `rcodesign` is here; `install` gets it (some minutes). With `perch` the
+/// command in the app is that program, else one that does nothing.
+pub(super) fn check(kit: &Kit, perch: Option<&Path>, install: bool, report: &mut Report) {
+    let app = match assembled(kit, perch) {
         Ok(app) => app,
         Err(error) => return report.failed(format!("the macOS bundle: {error:#}")),
     };
@@ -47,14 +48,17 @@ pub(super) fn check(kit: &Kit, install: bool, report: &mut Report) {
     }
 }
 
-/// An app whose programs do nothing.
-fn assembled(kit: &Kit) -> Result<PathBuf> {
+/// An app whose programs do nothing, but for `perch` where it is given.
+fn assembled(kit: &Kit, perch: Option<&Path>) -> Result<PathBuf> {
     let folder = fresh(cache::target().join("macos-bundle"))?;
     let binaries = fresh(folder.join("binaries"))?;
     let source = binaries.join("nothing.c");
     fs::write(&source, "int main(void) { return 0; }\n")?;
     for name in [desktop::APP, cache::PERCH] {
         shell::run(kit.compiler().arg(&source).arg("-o").arg(binaries.join(name)))?;
+    }
+    if let Some(perch) = perch {
+        fs::copy(perch, binaries.join(cache::PERCH)).context("cannot copy the command")?;
     }
     let metallib = binaries.join("mlx.metallib");
     fs::write(&metallib, "kernels")?;

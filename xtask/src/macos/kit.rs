@@ -1,12 +1,13 @@
 //! `Kit`: what it takes to compile for a Mac on Linux. The standard library comes from rustup, a C compiler that knows
 //! Darwin from PyPI (zig, which carries the headers of the C library), bindings of MLX from [`super::mlx`].
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
 use super::{TARGET, mlx};
+use crate::bundle::macos;
 use crate::{cache, setup, shell};
 
 /// A set-up machine.
@@ -30,6 +31,7 @@ impl Kit {
         let python = setup::python_with("zig", "zig, a C compiler for a Mac (450 MB)", &requirements)?;
         let zig_cache = cache::dir()?.join("zig-objects");
         let mlx = mlx::override_file(&python)?;
+        std::fs::create_dir_all(stubs())?;
         Ok(Self { python, zig_cache, mlx })
     }
 
@@ -48,8 +50,15 @@ impl Kit {
         for (variable, tool) in [("CC", "zig-cc"), ("CXX", "zig-cxx"), ("AR", "zig-ar")] {
             cargo.env(format!("{variable}_{}", TARGET.replace('-', "_")), tools().join(tool));
         }
+        // For every command, so that one does not undo another's work: build scripts that compile C look at both.
+        cargo.env("SDKROOT", stubs()).env("MACOSX_DEPLOYMENT_TARGET", macos::MINIMUM);
         self.environment(&mut cargo);
         cargo
+    }
+
+    /// What the C library and all that is part of `libSystem` export, as zig knows it.
+    pub(super) fn system_library(&self) -> Result<PathBuf> {
+        Ok(zig_library(&self.python)?.join("libc/darwin/libSystem.tbd"))
     }
 
     /// What the scripts around zig need.
@@ -57,6 +66,23 @@ impl Kit {
         command.env("XTASK_ZIG_PYTHON", &self.python);
         command.env("ZIG_GLOBAL_CACHE_DIR", &self.zig_cache).env("ZIG_LOCAL_CACHE_DIR", &self.zig_cache);
     }
+}
+
+/// The folder in place of Apple's SDK, which [`super::link`] fills.
+pub(super) fn stubs() -> PathBuf {
+    cache::target().join("macos-stubs")
+}
+
+/// The folder with zig's own headers and libraries.
+pub(super) fn zig_library(python: &Path) -> Result<PathBuf> {
+    Ok(package(python, "ziglang")?.join("lib"))
+}
+
+/// Where a Python package lies.
+pub(super) fn package(python: &Path, name: &str) -> Result<PathBuf> {
+    let code = format!("import {name}; print(list({name}.__path__)[0])");
+    let place = shell::output(&python.to_string_lossy(), &["-c", &code]);
+    Ok(place.context("the Python environment is broken")?.into())
 }
 
 /// The folder of the scripts.

@@ -10,6 +10,7 @@ use std::process::Command;
 use anyhow::{Context, Result};
 
 use super::TARGET;
+use super::kit::{package, zig_library};
 use crate::{cache, mlx, setup, shell};
 
 /// The version that `mlx-sys` itself uses.
@@ -45,12 +46,8 @@ fn bindings(mlx_c: &Path, python: &Path, folder: &Path) -> Result<()> {
     let all: String = headers.iter().map(|name| format!("#include <mlx/c/{name}>\n")).collect();
     let header = folder.join("all.h");
     fs::write(&header, all)?;
-    let place = |code: &str| -> Result<PathBuf> {
-        let program = python.to_string_lossy();
-        Ok(shell::output(&program, &["-c", code]).context("the Python environment is broken")?.into())
-    };
-    let libclang = place("import clang, os; print(os.path.join(list(clang.__path__)[0], 'native'))")?;
-    let zig = place("import ziglang, os; print(os.path.join(list(ziglang.__path__)[0], 'lib'))")?;
+    let libclang = package(python, "clang")?.join("native");
+    let zig = zig_library(python)?;
     let mut command = Command::new(bindgen);
     command.env("LIBCLANG_PATH", libclang).arg(&header).arg("--output").arg(folder.join("bindings.rs"));
     command.args(["--rust-target", "1.73", "--blocklist-function", "malloc|realloc", "--"]);
