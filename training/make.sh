@@ -1,5 +1,5 @@
 #!/bin/sh
-# Makes the guide and puts it into crates/guide: an hour on two cores, `training/make.sh --threads 1 --minutes 90` beside
+# Makes the guide and puts it into crates/guide: 110 minutes on two cores, `training/make.sh --threads 1 --minutes 220` beside
 # other work. All arguments go to train.py. A run that is interrupted (Ctrl-C) leaves what it has learnt until then.
 set -e
 cd "$(dirname "$0")"

@@ -1,9 +1,9 @@
 """Trains the guide. One command, CPU only, fixed seed:
 
-    python train.py --out build                        an hour on two cores
+    python train.py --out build                        110 minutes on two cores
     python train.py --out build --minutes 5            a quick look
     python train.py --out build --threads 1            beside other work
-    python train.py --out build --go-on --minutes 30   more of it
+    python train.py --out build --go-on --minutes 30 --seed 2   more of it
 
 Writes `build/hf/` (safetensors f32, tokenizer, config) and `build/log.csv`. `export.py` makes the other forms.
 
@@ -34,6 +34,7 @@ from model import Config, Guide
 SEED = 20
 TOKENS_IN_BATCH = 4096
 PEAK, FLOOR, WARM_UP = 2.0e-3, 2e-5, 200
+WARM_UP_AGAIN = 60  # where the weights are not random
 MEAN_OVER = 150  # steps that the saved mean looks back on
 CHECK_EVERY = 300  # seconds
 
@@ -138,10 +139,11 @@ def save(model, tokenizer, folder: Path):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, default=Path("build"))
-    parser.add_argument("--minutes", type=float, default=60)
+    parser.add_argument("--minutes", type=float, default=110)
     parser.add_argument("--steps", type=int, help="so many steps, however long they take")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--go-on", action="store_true", help="begin with the weights that an earlier run left in --out")
+    parser.add_argument("--seed", type=int, help="of the data; another one for each run that goes on")
     parser.add_argument("--peak", type=float, default=PEAK, help="the highest learning rate; less for --go-on")
     args = parser.parse_args()
     torch.manual_seed(SEED)
@@ -166,12 +168,13 @@ def main():
     rows.writerow(["step", "minutes", "tokens", "loss", "word_for_word"])
     began = checked = time.time()
     recent, tokens, word = [], 0, float("nan")
-    for step, (x, y, counts) in enumerate(batches(tokenizer, SEED + args.go_on, model.config.context)):
+    warm_up = WARM_UP_AGAIN if args.go_on else WARM_UP
+    for step, (x, y, counts) in enumerate(batches(tokenizer, args.seed or SEED + args.go_on, model.config.context)):
         minutes = (time.time() - began) / 60
         progress = step / args.steps if args.steps else minutes / args.minutes
         if progress >= 1 or stopped:
             break
-        rate = min(step / WARM_UP, 1) * (FLOOR + (args.peak - FLOOR) * 0.5 * (1 + math.cos(math.pi * progress)))
+        rate = min(step / warm_up, 1) * (FLOOR + (args.peak - FLOOR) * 0.5 * (1 + math.cos(math.pi * progress)))
         for group in (group for optimiser in optimisers for group in optimiser.param_groups):
             group["lr"] = rate
         with torch.autocast("cpu", torch.bfloat16):

@@ -42,7 +42,7 @@ The project's own commands.
                             of an hour at first); looks at the program, and signs it where rcodesign is
   cargo xtask bundle        Make the installer of this platform: Perch.app and a disk image, or a Debian package
   cargo xtask bench [ARGS]  Measure speed and memory on random-weights models; ARGS: --help
-  cargo xtask guide [ARGS]  Train the built-in guide (an hour); ARGS go to training/train.py
+  cargo xtask guide [ARGS]  Train the built-in guide (two hours); ARGS go to training/train.py
   cargo xtask guide-eval [ARGS]
                             Examine the guide through the API; ARGS go to training/evaluate.py
   cargo xtask faq           Write docs/faq.md from what the guide learns
