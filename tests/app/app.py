@@ -132,10 +132,10 @@ class App:
         return found[1:]
 
     def memory(self):
-        """Bytes of the app's own process: all that is mapped in, and what no other process shares."""
+        """Bytes of the app's own process: all that is mapped in, and what it alone has and the system cannot drop."""
         with open(f"/proc/{self.process.pid}/smaps_rollup") as rollup:
             sizes = {line.split(":")[0]: int(line.split()[1]) * 1024 for line in rollup if line.endswith("kB\n")}
-        return sizes["Rss"], sizes["Private_Clean"] + sizes["Private_Dirty"], sizes["Anonymous"]
+        return sizes["Rss"], sizes["Private_Dirty"]
 
     def processor(self):
         """Seconds of processor time that the app has taken."""

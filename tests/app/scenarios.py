@@ -82,6 +82,28 @@ def freed_port():
             app.ready()
 
 
+def broken_model():
+    """The default model is damaged: an error with its reason, until the file is whole again and the server restarted."""
+    folder = os.path.join(os.environ["PERCH_DATA_DIR"], "models")
+    [file] = [os.path.join(folder, name) for name in os.listdir(folder) if name.endswith(".gguf")]
+    with open(file, "rb") as whole:
+        content = whole.read()
+    broken = os.path.join(folder, "broken.gguf")
+    with open(broken, "wb") as damaged:
+        damaged.write(content[: len(content) // 2])
+    with App(env={"PERCH_MODEL": "broken"}) as app:
+        host = app.host
+        host.until(lambda: host.find("Restart Server"), 30, "the error has a way out")
+        assert any("broken" in label for label in host.labels()), host.labels()
+        assert app.get("/health")[0] == 503
+        error = app.icon()
+        with open(broken, "wb") as mended:
+            mended.write(content)
+        host.click("Restart Server")
+        app.ready()
+        assert app.icon() != error and not host.find("Restart Server"), host.labels()
+
+
 def models():
     with App() as app:
         app.ready()
@@ -264,12 +286,11 @@ def footprint():
         app.host.pump(5)
         before, seconds = app.processor(), 60
         app.host.pump(seconds)
-        resident, private, anonymous = app.memory()
+        resident, private = app.memory()
         mb = lambda size: f"{size / 1e6:.1f} MB"
         print(f"program: {mb(os.path.getsize(PROGRAM))}")
         print(f"from launch to /health: median {sorted(times)[2]:.0f} ms of {', '.join(f'{t:.0f}' for t in times)}")
-        print(f"idle: {mb(resident)} resident, {mb(private)} private ({mb(anonymous)} not from files), "
-              f"{len(app.children())} other processes")
+        print(f"idle: {mb(resident)} resident, {mb(private)} private, {len(app.children())} other processes")
         print(f"processor over {seconds} s: {(app.processor() - before) / seconds * 100:.2f} % of a core")
 
 

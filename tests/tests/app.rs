@@ -21,6 +21,7 @@ scenarios! {
     running_answers_are_finished_when_the_server_stops: "running_answers_are_finished";
     a_taken_port_names_its_holder_and_the_next_one_is_a_click_away: "taken_port";
     a_port_that_has_become_free_is_taken_on_restart: "freed_port";
+    a_damaged_model_is_an_error_with_its_reason_until_it_is_mended: "broken_model";
     models_are_loaded_and_unloaded_from_the_menu: "models";
     a_performance_mode_is_written_to_the_configuration: "performance";
     launch_at_login_is_an_entry_of_the_session_that_follows_the_app: "launch_at_login";
