@@ -120,9 +120,9 @@ pub struct LocalMemory {
     pub weight_bytes: u64,
     /// Bytes of KV for one sequence of that many tokens.
     pub kv_bytes: u64,
-    /// All of it, with what is left to the system.
+    /// Both together.
     pub total_bytes: u64,
-    /// Whether so much memory is free now. Loading it can make room by letting idle models go.
+    /// Whether so much memory is free now, beside the half gigabyte that is left to the system. Loading it can make room by letting idle models go.
     pub fits: bool,
 }
 

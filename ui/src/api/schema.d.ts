@@ -2262,10 +2262,10 @@ export interface components {
             kv_bytes: number;
             /**
              * Format: int64
-             * @description All of it, with what is left to the system.
+             * @description Both together.
              */
             total_bytes: number;
-            /** @description Whether so much memory is free now. Loading it can make room by letting idle models go. */
+            /** @description Whether so much memory is free now, beside the half gigabyte that is left to the system. Loading it can make room by letting idle models go. */
             fits: boolean;
         };
         /** @description A model that lies on this machine. */

@@ -107,10 +107,10 @@ pub(super) fn memory_at(facts: &Facts, longest: u64, loaded: bool) -> Vec<protoc
     }
 }
 
-/// What the model takes at `context` tokens. What is loaded fits.
+/// What the model takes at `context` tokens. It fits where the system keeps its share; what is loaded fits.
 pub(super) fn memory(facts: &Facts, context: u64, available: u64, loaded: bool) -> protocol::LocalMemory {
     let kv = |tokens: u64| facts.kv_bytes_per_token.saturating_mul(tokens);
-    let with = |kv: u64| facts.weight_bytes.saturating_add(kv).saturating_add(SYSTEM_RESERVE);
+    let with = |kv: u64| facts.weight_bytes.saturating_add(kv);
     let least = kv(context.min(LEAST_CONTEXT));
     // A longer context is not promised when loading; whoever asks about one wants to know of that.
     let needed = if context > CONTEXT { kv(context) } else { least };
@@ -119,7 +119,7 @@ pub(super) fn memory(facts: &Facts, context: u64, available: u64, loaded: bool) 
         weight_bytes: facts.weight_bytes,
         kv_bytes: kv(context),
         total_bytes: with(kv(context)),
-        fits: loaded || with(needed) <= available,
+        fits: loaded || with(needed).saturating_add(SYSTEM_RESERVE) <= available,
     }
 }
 
