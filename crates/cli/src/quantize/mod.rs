@@ -3,6 +3,7 @@
 //! Tensors go through one after the other, a few rows at a time, into a file beside the result, which takes its name
 //! only once it was opened, compared with the original and loaded.
 
+mod families;
 mod folder;
 mod plan;
 mod verify;
@@ -30,7 +31,8 @@ Examples:
   perch quantize Qwen/Qwen3-0.6B qwen3-0.6b-q8_0.gguf --type q8_0
   perch quantize ./model-f16.gguf ./model-q4_k.gguf --type q4_k
 
-IN is a GGUF file of any architecture, or a safetensors folder of Llama, Mistral, Qwen2 or Qwen3.
+IN is a GGUF file of any architecture, or a safetensors folder of Llama, Mistral, Mixtral, Qwen2, Qwen3,
+Qwen3-MoE, Phi-3 and 4, SmolLM3, Granite 3, Gemma 2 or Gemma 3 (text).
 The result has the tokenizer and the chat template with it. Weights that are quantised already, and MLX's,
 are refused or stay as they are: rounding twice only loses.")]
 pub(crate) struct Quantize {

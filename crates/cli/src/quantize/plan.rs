@@ -25,6 +25,10 @@ pub(super) enum Source {
     Tensor(String),
     /// The same, with the rows of each head in GGUF's order for `llama`: first and second half interleaved.
     Interleaved { name: String, heads: usize },
+    /// A vector, one added to each value: GGUF has Gemma's norms as they are multiplied.
+    OneMore(String),
+    /// Matrices of `rows` rows each, one after the other.
+    Stacked { names: Vec<String>, rows: usize },
     /// Made here.
     Values(Vec<f32>),
 }

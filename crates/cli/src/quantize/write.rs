@@ -69,6 +69,24 @@ pub(super) fn floats(
             let stored = checkpoint.load(&weight(name, tensor, rows), None)?;
             dequantize_row(stored.dtype(), stored.bytes(), &mut values);
         }
+        Source::OneMore(name) => {
+            let stored = checkpoint.load(&weight(name, tensor, rows), None)?;
+            dequantize_row(stored.dtype(), stored.bytes(), &mut values);
+            values.iter_mut().for_each(|value| *value += 1.0);
+        }
+        Source::Stacked { names, rows: each } => {
+            let mut at = rows.start;
+            let mut left = &mut values[..];
+            while at < rows.end {
+                let (one, first) = (at / each, at % each);
+                let count = (each - first).min(rows.end - at);
+                let (out, others) = left.split_at_mut(count * cols);
+                let part = Weight::span(names[one].as_str(), first..first + count);
+                let stored = checkpoint.load(&part, None)?;
+                dequantize_row(stored.dtype(), stored.bytes(), out);
+                (at, left) = (at + count, others);
+            }
+        }
         // A bias has one value for each row of its matrix.
         Source::Interleaved { name, heads } if all == 1 => {
             let stored = checkpoint.load(&Weight::new(name.as_str()), None)?;
