@@ -68,7 +68,7 @@ impl Kit {
     }
 }
 
-/// The folder in place of Apple's SDK, which [`super::link`] fills.
+/// The folder in place of Apple's SDK, which [`mod@super::link`] fills.
 pub(super) fn stubs() -> PathBuf {
     cache::target().join("macos-stubs")
 }
