@@ -42,7 +42,7 @@ pub(crate) fn words() -> &'static [&'static str] {
 /// The backend's own package.
 const OWN: [&str; 4] = ["-p", "perch-backend-mlx", "--features", "mlx"];
 /// The test that has MLX behind a whole server. All packages are named, so that the builds of the other tests serve this one.
-const SERVER: [&str; 5] = ["--workspace", "--features", FEATURE, "--test", "mlx"];
+const SERVER: [&str; 5] = ["--workspace", "--features", FEATURE, "--test", "guide_forms"];
 
 /// Runs the tests, `args` going to `cargo test`. On a Mac they are tests like all others.
 pub(crate) fn test(args: &[String], report: &mut Report) -> Result<()> {
