@@ -26,7 +26,7 @@ from phrases import vary
 # What a release needs: the share of right answers, by row.
 MARKS = {"facts": 0.90, "tool calls": 0.90, "ends by itself": 1.0}
 # Below this something broke; the marks are what is aimed at.
-FLOOR = {"facts": 0.72, "strangers": 0.45, "tool calls": 0.80, "tool results": 0.90, "json": 0.85, "outside": 0.78, "ends by itself": 1.0}
+FLOOR = {"facts": 0.87, "strangers": 0.70, "tool calls": 0.86, "tool results": 0.95, "json": 0.95, "outside": 0.85, "ends by itself": 1.0}
 
 # Asked to see that the guide does not invent. None of these stands in data.py.
 OUTSIDE = """Who wrote Romeo and Juliet?|What is the capital of Mongolia?|Give me a recipe for apple pie.|How do I fix a flat tyre?
