@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
+use half::bf16;
 use perch_model::{Checkpoint, Weight};
 use serde_json::{Map, Value, json};
 
@@ -54,7 +55,12 @@ pub(crate) fn write(gguf: &Path, folder: &Path, form: Form) {
         let name = name(stored.name);
         match (form, stored.shape) {
             (Form::Mlx(bits), &[rows, cols]) => tensors.affine(&name, &values, [rows, cols], bits),
-            (Form::Bf16, _) => tensors.add(name, "BF16", stored.shape, values.iter().copied().flat_map(bf16)),
+            (Form::Bf16, _) => tensors.add(
+                name,
+                "BF16",
+                stored.shape,
+                values.iter().flat_map(|x| bf16::from_f32(*x).to_le_bytes()),
+            ),
             (Form::F32 | Form::Mlx(_), _) => {
                 tensors.add(name, "F32", stored.shape, values.iter().copied().flat_map(f32::to_le_bytes));
             }
@@ -175,10 +181,4 @@ impl Tensors {
         let bytes = [&(header.len() as u64).to_le_bytes(), header.as_bytes(), &self.data].concat();
         fs::write(path, bytes).unwrap();
     }
-}
-
-/// Rounded to the nearest.
-fn bf16(x: f32) -> [u8; 2] {
-    let bits = x.to_bits();
-    (((bits + 0x7fff + (bits >> 16 & 1)) >> 16) as u16).to_le_bytes()
 }

@@ -1,6 +1,7 @@
 //! The guide through a whole server: in every form of its weights, on every backend of this build.
 
 mod forms;
+mod logits;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
