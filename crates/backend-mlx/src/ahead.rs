@@ -21,7 +21,7 @@ pub(crate) struct Row {
     pub(crate) position: usize,
     /// That token; known once the pass that drew it is read.
     pub(crate) token: Option<u32>,
-    /// How the next one is drawn.
+    /// How the next one is drawn; nothing is said of the one after it.
     pub(crate) draw: Draw,
 }
 
@@ -37,15 +37,14 @@ impl Ahead {
 
     /// The row that has computed `run` and drawn as `draw` wants it.
     pub(crate) fn row(&self, run: &Run<'_>, draw: Option<&Draw>) -> Option<usize> {
-        let draw = draw?;
-        self.rows.iter().position(|row| {
-            let same_draw = Draw { then: None, ..row.draw } == Draw { then: None, ..*draw };
+        let draw = Draw { then: None, ..*draw? };
+        let asked = |row: &Row| {
             row.seq == run.seq
                 && row.position == run.position
-                && run.tokens.len() == 1
-                && row.token == run.tokens.first().copied()
-                && same_draw
-        })
+                && row.token.is_some_and(|token| run.tokens == [token])
+                && row.draw == draw
+        };
+        self.rows.iter().position(asked)
     }
 
     /// A sequence was cut or closed.
