@@ -205,10 +205,6 @@ fn phi3(config: &Json, keys: &mut Keys<'_>) -> Result<()> {
         bail!("it has a sliding window, which GGUF's phi3 is run without; quantise on load instead");
     }
     keys.set("attention.sliding_window", 0u32);
-    let heads = number("num_attention_heads").unwrap_or(1).max(1);
-    let head_dim = number("head_dim").unwrap_or(number("hidden_size").unwrap_or(0) / heads);
-    let share = config["partial_rotary_factor"].as_f64().unwrap_or(1.0);
-    keys.set("rope.dimension_count", (head_dim as f64 * share) as u32);
     let scaling = &config["rope_scaling"];
     let trained = number("original_max_position_embeddings");
     let trained = trained.or_else(|| scaling["original_max_position_embeddings"].as_u64()).unwrap_or(longest);

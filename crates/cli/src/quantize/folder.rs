@@ -146,7 +146,7 @@ fn describe(header: &mut Writer, family: &Family, config: &Value) -> Result<Size
         ("attention.head_count_kv", kv_heads),
         ("attention.key_length", head_dim),
         ("attention.value_length", head_dim),
-        ("rope.dimension_count", head_dim),
+        ("rope.dimension_count", rotated(config, head_dim)),
     ] {
         keys.set(key, u32::try_from(value)?);
     }
@@ -194,6 +194,13 @@ fn rope_parameters(config: &Value) -> Option<&Value> {
         [&config["rope_scaling"], &config["rope_parameters"]].into_iter().find(|value| value.is_object())?;
     // Where kinds of layers have tables of their own, this is that of the layers that see everything.
     Some(said.get("full_attention").unwrap_or(said))
+}
+
+/// How much of a head of this width is rotated.
+fn rotated(config: &Value, head_dim: u64) -> u64 {
+    let said = rope_parameters(config).and_then(|rope| rope["partial_rotary_factor"].as_f64());
+    let share = said.or_else(|| config["partial_rotary_factor"].as_f64()).unwrap_or(1.0);
+    (head_dim as f64 * share.min(1.0)) as u64
 }
 
 fn rope_type(parameters: &Value) -> Option<&str> {
