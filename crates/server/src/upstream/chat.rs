@@ -6,21 +6,18 @@ use std::collections::VecDeque;
 use perch_protocol::conversations::SamplingSettings;
 use serde_json::{Map, Value, json};
 
+use super::events::Events;
 use super::{Upstream, Upstreams, reason};
 use crate::activity::Running;
 use crate::error::ApiError;
 use crate::inference::{Delta, Finish, Part, Tally};
-
-/// Longest event that is read.
-const MAX_EVENT: usize = 4 << 20;
 
 /// An answer that is being heard.
 pub(crate) struct Heard {
     upstream: Upstream,
     answer: reqwest::Response,
     running: Option<Running>,
-    /// The line that is not whole yet.
-    line: Vec<u8>,
+    events: Events,
     /// What has been read and not been told.
     deltas: VecDeque<Delta>,
     tally: Tally,
@@ -60,7 +57,7 @@ impl Upstream {
                 upstream: self,
                 answer,
                 running: Some(running),
-                line: Vec::new(),
+                events: Events::default(),
                 deltas: VecDeque::new(),
                 tally: Tally::default(),
                 finished: false,
@@ -118,21 +115,16 @@ impl Heard {
     }
 
     fn read(&mut self, chunk: &[u8]) -> Result<(), ApiError> {
-        for part in chunk.split_inclusive(|byte| *byte == b'\n') {
-            self.line.extend_from_slice(part);
-            if self.line.len() > MAX_EVENT {
-                return Err(self.upstream.failed("sends an event that is too long"));
-            }
-            if part.ends_with(b"\n") {
-                let line = std::mem::take(&mut self.line);
-                match line.strip_prefix(b"data:").map(<[u8]>::trim_ascii) {
-                    Some(b"[DONE]") => self.end(),
-                    Some(data) => self.event(data)?,
-                    None => {}
-                }
+        for data in self.events.read(chunk) {
+            match &data[..] {
+                b"[DONE]" => self.end(),
+                data => self.event(data)?,
             }
         }
-        Ok(())
+        match self.events.overflows() {
+            true => Err(self.upstream.failed("sends an event that is too long")),
+            false => Ok(()),
+        }
     }
 
     fn event(&mut self, data: &[u8]) -> Result<(), ApiError> {

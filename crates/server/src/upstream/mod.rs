@@ -5,6 +5,7 @@
 //! error that names it; a client that goes away ends the request there too.
 
 mod chat;
+mod events;
 mod forward;
 mod relay;
 

@@ -7,10 +7,8 @@ use perch_hub::remote::reason;
 use serde_json::Value;
 
 use super::Upstream;
+use super::events::{Events, MAX_LINE};
 use crate::activity::Running;
-
-/// Longest line of a stream, or whole answer, that is read for its token counts.
-const MAX_READ: usize = 4 << 20;
 
 /// A body that arrives as `answer` does. Breaking off, a stream ends in an error event; anything else ends the connection.
 pub(super) fn body(upstream: Upstream, answer: reqwest::Response, running: Running) -> Body {
@@ -58,7 +56,8 @@ struct Relay {
 #[derive(Default)]
 struct Counts {
     is_stream: bool,
-    /// The line, or the answer, as far as it has come; dropped where it grows too long.
+    events: Events,
+    /// An answer that is no stream, as far as it has come; longer ones than a line may be are not read for their counts.
     text: Vec<u8>,
     prompt: usize,
     generated: u64,
@@ -67,21 +66,13 @@ struct Counts {
 impl Counts {
     fn read(&mut self, chunk: &[u8], running: &mut Running) {
         if !self.is_stream {
-            if self.text.len() + chunk.len() <= MAX_READ {
+            if self.text.len() + chunk.len() <= MAX_LINE {
                 self.text.extend_from_slice(chunk);
             }
             return;
         }
-        for part in chunk.split_inclusive(|byte| *byte == b'\n') {
-            if self.text.len() + part.len() <= MAX_READ {
-                self.text.extend_from_slice(part);
-            }
-            if part.ends_with(b"\n") {
-                let line = std::mem::take(&mut self.text);
-                if let Some(data) = line.strip_prefix(b"data: ".as_slice()) {
-                    self.event(data, running);
-                }
-            }
+        for data in self.events.read(chunk) {
+            self.event(&data, running);
         }
     }
 
